@@ -218,9 +218,14 @@ class ObjectState:
 
 @dataclass(frozen=True, slots=True)
 class ViewState:
-    """What is remembered of one view. previous: the last frame, masks: what was answered on it, by object id (absent ones left out)."""
+    """What is remembered of one view.
+
+    previous: the last frame; masks: what was answered on it, by object id (absent ones left out); pending: prompts that apply to the
+    view's next frame.
+    """
 
     objects: tuple[ObjectState, ...] = ()
+    pending: tuple[ObjectPrompt, ...] = ()
     previous: Frame | None = None
     masks: Mapping[int, Rle] = field(default_factory=dict)
 
