@@ -120,7 +120,9 @@ def level_losses(
 ) -> dict[str, Tensor]:
     """The unweighted losses of one level under given (query, mask) pairs, by term."""
     count = max(sum(len(target.masks) for target in targets), 1)
-    logits = torch.cat([prediction.mask_logits[sample, queries] for sample, (queries, _) in enumerate(pairs)]).float()
+    queries = torch.cat([queries for queries, _ in pairs])
+    samples = torch.repeat_interleave(torch.tensor([len(q) for q, _ in pairs])).to(queries.device)
+    logits = prediction.mask_logits[samples, queries].float()  # one gather: its backward zeroes all masks once, not once a sample
     masks = torch.cat([target.masks[rows] for target, (_, rows) in zip(targets, pairs, strict=True)]).float()
     terms = mask_losses(logits, masks, count, config, draw)
     if prediction.class_logits is not None:
