@@ -146,9 +146,13 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """Condition of visual priors: one token a region; an object may have several (its anchor and its memory)."""
+    """Condition of visual priors: one token a region; an object may have several (its anchor and its memory).
+
+    sentences: an instruction beside the regions, as ObjectRelator's evaluation prompts it; empty for PSALM.
+    """
 
     regions: tuple[Region, ...]
+    sentences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,170 @@
+"""The model as the service sees it: requests in, proposals out. No I/O; the only state is a cache of what was already encoded.
+
+A frame is encoded once: what is remembered of it (its tokens) is kept under its identity, so a remembered frame costs no backbone pass.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..stream.errors import BadPrompt
+from ..stream.types import Categories, Frame, Proposals, Regions, Request, Sentence
+from .config import PsalmConfig
+from .model import ImageFeatures, Psalm, Sample
+from .postprocess import mask_scores, upsample_masks
+from .preprocess import geometry, pad_image, pad_mask
+from .prompt import tokenize
+from .regions import points_from_indices, pool_mean, pool_points, sample_indices
+from .tokenizer import FolderTokenizer
+
+REMEMBERED_FRAMES = 64
+FrameId = tuple[object, int]
+
+
+class Segmenter:
+    """A loaded PSALM. digest names its weights; config its sizes."""
+
+    def __init__(self, network: Psalm, tokenizer: FolderTokenizer, digest: str, sampled_regions: bool = False) -> None:
+        self.network, self.tokenizer, self.digest = network, tokenizer, digest
+        self.sampled_regions = sampled_regions
+        self._remembered: OrderedDict[FrameId, ImageFeatures] = OrderedDict()
+
+    @property
+    def config(self) -> PsalmConfig:
+        """The sizes of the network."""
+        return self.network.config
+
+    @torch.inference_mode()
+    def segment(self, requests: Sequence[Request]) -> list[Proposals]:
+        """Answer requests of mixed conditions in one batch, in their order; each distinct image is encoded once.
+
+        A request without any condition token is answered with no rows, without running. Raises BadPrompt.
+        """
+        asked = [r for r in requests if _tokens(r)]
+        encoded: dict[FrameId, ImageFeatures] = {}
+        samples = [self._sample(request, encoded) for request in asked]
+        answers = iter(self._answers(asked, samples) if samples else ())
+        for frame_id, features in encoded.items():
+            self._remember(frame_id, features)
+        return [next(answers) if _tokens(r) else self._nothing(r) for r in requests]
+
+    def _answers(self, requests: list[Request], samples: list[Sample]) -> list[Proposals]:
+        answer = self.network(samples)
+        final = len(answer.predictions) - 1
+        proposals = []
+        for i, request in enumerate(requests):
+            mask_logits = answer.predictions[final].mask_logits[i, : answer.counts[i]].float()
+            shape = geometry(request.frame.size_hw, self.config.image_size)
+            kind = _kind(request)
+            scores = _probabilities(kind, self.network.logits(answer, final, i, kind).float()) * mask_scores(mask_logits, shape)
+            proposals.append(Proposals(scores.cpu().numpy(), partial(_binary_masks, mask_logits, shape)))
+        return proposals
+
+    def _sample(self, request: Request, encoded: dict[FrameId, ImageFeatures]) -> Sample:
+        features = self._encode(request.frame, encoded)
+        prompt = tokenize(request.condition, self.tokenizer)
+        _check_ids([*prompt.ids, *prompt.refer, *(i for ids in prompt.classes for i in ids)], self.config.phi.vocab_size)
+        if not isinstance(request.condition, Regions):
+            return Sample(features, prompt)
+        regions = request.condition.regions
+        tokens = torch.cat([self._region_token(r.frame, r.mask, request.seed + k, encoded) for k, r in enumerate(regions)])
+        rows = [k for k, region in enumerate(regions) if region.object_id in request.carried]
+        if self.network.mask_prior is None or not rows:
+            return Sample(features, prompt, tokens)
+        carried = torch.stack([self._padded(request.carried[regions[k].object_id]) for k in rows])
+        return Sample(features, prompt, tokens, carried, rows)
+
+    def _region_token(self, frame: Frame, mask: np.ndarray, seed: int, encoded: dict[FrameId, ImageFeatures]) -> Tensor:
+        frame_id = _identity(frame)
+        features = encoded.get(frame_id) or self._remembered.get(frame_id) or self._encode(frame, encoded)
+        padded = self._padded(mask)[None]
+        if not padded.any():  # a mask thinner than one network pixel: its nearest pixel stands for it
+            padded = self._padded(_fattened(mask, frame.size_hw, self.config.image_size))[None]
+        return self.network.region_tokens(features, padded, self._pooling(padded, seed))
+
+    def _pooling(self, masks: Tensor, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
+        if not self.sampled_regions:
+            return pool_mean
+        points = points_from_indices(masks, sample_indices(masks.cpu(), seed).to(masks.device))
+        return lambda feature_map, _: pool_points(feature_map, points)
+
+    def _encode(self, frame: Frame, encoded: dict[FrameId, ImageFeatures]) -> ImageFeatures:
+        frame_id = _identity(frame)
+        if frame_id not in encoded:
+            image = torch.from_numpy(pad_image(frame.pixels(), self.config.image_size)).to(self._device)
+            encoded[frame_id] = self.network.encode(image.permute(2, 0, 1)[None])[0]
+        return encoded[frame_id]
+
+    def _remember(self, frame_id: FrameId, features: ImageFeatures) -> None:
+        """Keep only what region tokens are pooled from; the finer maps are most of the memory."""
+        res3 = features.maps[1] if self.network.ring_detail is not None else None
+        self._remembered[frame_id] = ImageFeatures([None, res3], features.tokens)
+        self._remembered.move_to_end(frame_id)
+        while len(self._remembered) > REMEMBERED_FRAMES:
+            self._remembered.popitem(last=False)
+
+    def _padded(self, mask: np.ndarray) -> Tensor:
+        return torch.from_numpy(pad_mask(mask, self.config.image_size)).to(self._device)
+
+    def _nothing(self, request: Request) -> Proposals:
+        queries = self.config.mask.num_queries
+        return Proposals(np.zeros((0, queries), np.float32), lambda rows: np.zeros((len(rows), *request.frame.size_hw), bool))
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.seg_query.device
+
+
+def _binary_masks(mask_logits: Tensor, shape: object, queries: Sequence[int]) -> np.ndarray:
+    return (upsample_masks(mask_logits[list(queries)], shape) > 0).cpu().numpy()
+
+
+def _probabilities(kind: str, logits: Tensor) -> Tensor:
+    """Condition probabilities [T, N]: softmax over the classes and background for categories, sigmoid for the others."""
+    return logits.softmax(0)[:-1] if kind == "categories" else logits.sigmoid()
+
+
+def _kind(request: Request) -> str:
+    match request.condition:
+        case Regions():
+            return "regions"
+        case Sentence():
+            return "sentence"
+        case Categories():
+            return "categories"
+
+
+def _tokens(request: Request) -> int:
+    match request.condition:
+        case Regions(regions):
+            return len(regions)
+        case Sentence(sentences):
+            return len(sentences)
+        case Categories(names):
+            return len(names)
+
+
+def _identity(frame: Frame) -> FrameId:
+    return frame.key, zlib.crc32(frame.data)
+
+
+def _fattened(mask: np.ndarray, size_hw: tuple[int, int], side: int) -> np.ndarray:
+    """The mask grown by half a network pixel's footprint, so that nearest-neighbour shrinking cannot lose it."""
+    import cv2
+
+    if not mask.any():
+        raise BadPrompt(f"region mask of a {size_hw} frame is empty; expected at least one pixel")
+    reach = int(np.ceil(max(size_hw) / side)) + 1
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).astype(bool)
+
+
+def _check_ids(ids: list[int], vocabulary: int) -> None:
+    if ids and max(ids) >= vocabulary:
+        raise BadPrompt(f"the tokenizer gave id {max(ids)}, the model has {vocabulary} vocabulary rows; use the tokenizer of these weights")

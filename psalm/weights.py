@@ -1,0 +1,245 @@
+"""From a checkpoint to a ready Segmenter: strict, mapped, in the storage type it comes in.
+
+Every missing, unexpected or wrongly shaped tensor is an error that lists them all. A tensor that needs no conversion stays mapped to its
+file; one that does is copied alone and its pages given back, so loading needs little more memory than the weights in the running type.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..stream.errors import BadWeights
+from .checkpoint import STORAGE_DTYPES, Checkpoint, open_checkpoint, reading
+from .config import NAMED_CONFIGS, PsalmConfig, SwinConfig
+from .model import Psalm
+from .names import Place, cut, is_loaded, place, unused_shapes
+from .phi import HalfRoundedRotary, build_phi
+from .segmenter import Segmenter
+from .swin import Swin
+from .tokenizer import FolderTokenizer
+
+log = logging.getLogger(__name__)
+
+NANO = Path(__file__).parent / "nano"
+RELEASED = "psalm-swinb-phi1.5"
+EXTRA_PREFIXES = ("mask_prior.", "ring_detail.")
+HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.txt"]
+POSITION_TABLE = "relative_position_index"
+GROUP_BYTES = 256 * 2**20  # converted tensors share one mapping up to this size, then their pages are given back
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a checkpoint is. problems: why it does not fit ([] when it does); extras: tensors PSALM lacks; notes: what is worth knowing."""
+
+    folder: Path
+    kind: str
+    config: PsalmConfig
+    files: tuple[Path, ...]
+    tensors: int
+    parameters: int
+    dtypes: dict[str, int]
+    digest: str
+    problems: list[str]
+    extras: list[str]
+    unused: list[str]
+    notes: list[str] = field(default_factory=list)
+
+
+def resolve(name: str | Path) -> Path:
+    """A checkpoint folder from `nano`, a folder, or a hub id such as `EnmingZhang/PSALM` (downloaded with a progress bar, cached)."""
+    if str(name) == "nano":
+        return NANO
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise BadWeights(f"{path} is a file, expected the folder that holds weights, config.json and tokenizer.json: {path.parent}")
+    parts = str(name).split("/")
+    if len(parts) != 2 or not all(parts):
+        raise BadWeights(f"weights {str(name)!r}: no such folder, and no hub id (owner/name); give either, or `nano` for the shipped model")
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(str(name), allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BadWeights(f"weights {name}: cannot be downloaded ({error}); check the id and the network, or give a local folder") from error
+
+
+def load(
+    name: str | Path,
+    *,
+    dtype: torch.dtype | str = torch.float32,
+    official_rounding: bool = False,
+    device: str = "cpu",
+    sampled_regions: bool = False,
+) -> Segmenter:
+    """Load a checkpoint for inference.
+
+    name: see `resolve`; dtype: running type; official_rounding: round weights and rotary tables to float16 as the official evaluation
+    does (spec section 2.1); sampled_regions: PSALM's 256 seeded points a region instead of the mean over its mask.
+    Raises BadWeights listing every tensor that is missing, unexpected or wrongly shaped.
+    """
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    checkpoint = open_checkpoint(resolve(name))
+    config = config_of(checkpoint)
+    with torch.device("meta"):
+        network = Psalm(config)
+    if problems := fit_problems(checkpoint, network):
+        listed = "\n  ".join(problems)
+        raise BadWeights(f"{checkpoint.folder}: {len(problems)} tensors do not fit the model:\n  {listed}")
+    fill(network, checkpoint, dtype, official_rounding)
+    tokenizer = FolderTokenizer(checkpoint.folder)
+    if tokenizer.size != config.phi.vocab_size:
+        log.warning("tokenizer has %d entries, embed_tokens %d rows; ids beyond the rows are errors", tokenizer.size, config.phi.vocab_size)
+    digest = checkpoint.digest() + ("-rounded" if official_rounding else "")
+    return Segmenter(network.to(device).eval().requires_grad_(False), tokenizer, digest, sampled_regions)
+
+
+def inspect(name: str | Path) -> Inspection:
+    """Describe a checkpoint and say whether it fits, without loading it."""
+    checkpoint = open_checkpoint(resolve(name))
+    config = config_of(checkpoint)
+    with torch.device("meta"):
+        network = Psalm(config)
+    dtypes: dict[str, int] = defaultdict(int)
+    for stored in checkpoint.tensors.values():
+        dtypes[str(stored.dtype).removeprefix("torch.")] += 1
+    unused = sorted(set(unused_shapes(config)) & set(checkpoint.tensors))
+    named = next((n for n, c in NAMED_CONFIGS.items() if c == config), "custom sizes")
+    notes = _vocabulary_notes(checkpoint, config)
+    return Inspection(
+        checkpoint.folder,
+        named,
+        config,
+        checkpoint.files,
+        len(checkpoint.tensors),
+        sum(p.numel() for p in network.parameters()),
+        dict(dtypes),
+        checkpoint.digest(),
+        fit_problems(checkpoint, network),
+        sorted(n for n in checkpoint.tensors if n.startswith(EXTRA_PREFIXES)),
+        unused,
+        notes,
+    )
+
+
+def config_of(checkpoint: Checkpoint) -> PsalmConfig:
+    """Our dataclass from config.json's `psalm_stream`, else the released sizes; the vocabulary is what embed_tokens has rows."""
+    own = checkpoint.config.get("psalm_stream")
+    config = NAMED_CONFIGS[RELEASED] if own is None else PsalmConfig.from_json(own)
+    if (embed := checkpoint.tensors.get("model.embed_tokens.weight")) is None:
+        return config
+    for note in _vocabulary_notes(checkpoint, config):
+        log.warning("%s", note)
+    return replace(config, phi=replace(config.phi, vocab_size=embed.shape[0]))
+
+
+def fit_problems(checkpoint: Checkpoint, network: Psalm) -> list[str]:
+    """One line for every tensor that is missing, unexpected, wrongly shaped or of a type we do not read; [] when all fit."""
+    problems = []
+    expected = set()
+    for key, tensor in network.state_dict().items():
+        if not is_loaded(key):
+            continue
+        where = _stored_place(place(key, network.config), checkpoint)
+        expected.add(where.name)
+        stored = checkpoint.tensors.get(where.name)
+        shape = tuple(tensor.shape) if where.part is None else (3 * tensor.shape[0], *tensor.shape[1:])
+        if stored is None:
+            problems.append(f"missing: {where.name} {list(shape)}")
+        elif stored.shape != shape:
+            problems.append(f"wrong shape: {where.name} is {list(stored.shape)}, expected {list(shape)}")
+        elif stored.dtype not in STORAGE_DTYPES:
+            problems.append(f"wrong type: {where.name} is {stored.dtype}, expected float32, float16 or bfloat16")
+    unused = unused_shapes(network.config)
+    for name, stored in checkpoint.tensors.items():
+        if name in unused and stored.shape != unused[name]:
+            problems.append(f"wrong shape: {name} is {list(stored.shape)}, expected {list(unused[name])}")
+        elif name not in unused and name not in expected:
+            problems.append(f"unexpected: {name} {list(stored.shape)}")
+    return sorted(set(problems))
+
+
+def fill(network: Psalm, checkpoint: Checkpoint, dtype: torch.dtype, official_rounding: bool = False) -> None:
+    """Give a meta network its weights in `dtype`, and rebuild the tables no checkpoint holds."""
+    keys = [key for key in network.state_dict() if is_loaded(key)]
+    by_file: dict[Path, list[tuple[str, Place]]] = defaultdict(list)
+    for key in keys:
+        where = _stored_place(place(key, network.config), checkpoint)
+        by_file[checkpoint.tensors[where.name].file].append((key, where))
+    for file, wanted in by_file.items():
+        as_is = [w for w in wanted if w[1].part is None and checkpoint.tensors[w[1].name].dtype == dtype and not official_rounding]
+        converted = [w for w in wanted if w not in as_is]
+        for group in (as_is, *_groups(converted, checkpoint)):
+            with reading(file) as tensors:
+                for key, where in group:
+                    tensor = tensors[where.name]
+                    part = tensor if where.part is None else cut(tensor, where)
+                    if official_rounding:
+                        part = part.to(torch.float16)
+                    _assign(network, key, part if group is as_is else part.to(dtype, copy=True).contiguous())
+    _rebuild_tables(network, official_rounding)
+
+
+def _groups(wanted: list[tuple[str, Place]], checkpoint: Checkpoint) -> list[list[tuple[str, Place]]]:
+    groups: list[list[tuple[str, Place]]] = [[]]
+    size = 0
+    for key, where in wanted:
+        stored = checkpoint.tensors[where.name]
+        if size > GROUP_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append((key, where))
+        size += stored.dtype.itemsize * torch.Size(stored.shape).numel()
+    return groups
+
+
+def _stored_place(where: Place, checkpoint: Checkpoint) -> Place:
+    if where.split_name and where.split_name in checkpoint.tensors:
+        return Place(where.split_name)
+    return where
+
+
+def _assign(network: nn.Module, key: str, tensor: Tensor) -> None:
+    owner_name, _, name = key.rpartition(".")
+    owner = network.get_submodule(owner_name)
+    if name in owner._parameters:
+        owner._parameters[name] = nn.Parameter(tensor, requires_grad=False)
+    else:
+        owner._buffers[name] = tensor
+
+
+def _rebuild_tables(network: Psalm, official_rounding: bool) -> None:
+    """Position tables are in no checkpoint and were made on the meta device: take them from tiny modules with the same geometry."""
+    config = network.config
+    network.phi.rotary_emb = build_phi(replace(config.phi, vocab_size=1, num_hidden_layers=0)).rotary_emb
+    if official_rounding:
+        network.phi.rotary_emb = HalfRoundedRotary(network.phi.rotary_emb, config.phi.max_position_embeddings)
+    tiny = Swin(SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), window_size=config.swin.window_size))
+    table = next(buffer for name, buffer in tiny.named_buffers() if name.endswith(POSITION_TABLE))
+    for name, _ in list(network.named_buffers()):
+        if name.endswith(POSITION_TABLE):
+            _assign(network, name, table)
+    for name, buffer in list(network.named_buffers()):
+        if not is_loaded(name):
+            _assign(network, name, torch.zeros_like(buffer, device="cpu"))
+    if stale := [n for n, t in [*network.named_parameters(), *network.named_buffers()] if t.is_meta]:
+        raise AssertionError(f"tensors left without values: {stale}")
+
+
+def _vocabulary_notes(checkpoint: Checkpoint, config: PsalmConfig) -> list[str]:
+    embed = checkpoint.tensors.get("model.embed_tokens.weight")
+    told: Mapping[str, object] = checkpoint.config
+    vocabulary = config.phi.vocab_size if "psalm_stream" in told else told.get("vocab_size")
+    if embed is None or vocabulary is None or vocabulary == embed.shape[0]:
+        return []
+    return [f"config says {vocabulary} vocabulary rows, embed_tokens has {embed.shape[0]}; the tensor is believed"]
