@@ -13,6 +13,7 @@ import numpy as np
 
 from .clip import CATEGORIES, COLOURS, PATTERNS, Clip, Thing
 from .lens import Lens
+from .paths import Path, picture_size, project, random_camera, random_path, shifted
 from .shapes import BODIES, Part, blob, body, polygon
 from .textures import bank, muted_stops, named_stops, patch, table
 
@@ -22,43 +23,15 @@ _SHIFT = 4  # fractional bits of cv2.fillPoly
 
 
 @dataclass(frozen=True, slots=True)
-class _Path:
-    """Smooth motion: saturates `reach` pixels from `centre`, so that even a fast thing stays near the picture."""
-
-    centre: np.ndarray
-    velocity: np.ndarray
-    reach: float
-    angle: float
-    turn: float
-    scale: np.ndarray
-    growth: float
-    shear: tuple[float, float]
-    start: float
-
-    def matrix(self, t: float) -> np.ndarray:
-        """Local to world at time t, float [3, 3]."""
-        u = t - self.start
-        speed = max(float(np.hypot(*self.velocity)), 1e-6)
-        x, y = self.centre + self.velocity * (self.reach / speed * np.tanh(speed * u / self.reach))
-        a = self.angle + 1.5 * np.tanh(self.turn * u / 1.5)
-        grow = np.exp(0.5 * np.tanh(self.growth * u / 0.5))
-        amount, rate = self.shear
-        s = amount * np.sin(rate * u)
-        c, n = np.cos(a), np.sin(a)
-        linear = np.array([[c, -n], [n, c]]) @ np.array([[1 + s, s], [0, 1 - s]]) @ np.diag(self.scale * grow)
-        return np.array([[*linear[0], x], [*linear[1], y], [0, 0, 1]])
-
-
-@dataclass(frozen=True, slots=True)
 class _Actor:
     """Something drawn: parts with their texture patches, a path, and the label it leaves (0: unlabelled)."""
 
     parts: list[Part]
     patches: list[np.ndarray]
-    path: _Path
+    path: Path
     label: int
     wobble: tuple[float, float, float, float]
-    outline: bool = False
+    thing: Thing | None = None
 
     def bent(self, points: np.ndarray, t: float) -> np.ndarray:
         """The outline after a smooth deformation of the local frame."""
@@ -76,119 +49,69 @@ def draw_clip(rng: np.random.Generator, size: int = 256, frames: int = 3) -> Cli
 
 
 def _draw(rng: np.random.Generator, size: int, frames: int) -> Clip:
-    h, w = valid_hw = _picture_size(rng, size)
+    h, w = valid_hw = picture_size(rng, size)
     times = [0.0, *(float(rng.integers(1, 13)) + np.arange(frames - 1))]
     count, unseen = int(rng.integers(1, 6)), int(rng.choice([0, 0, 1, 2, 4]))
     looks = [_look(rng, i + 1) for i in range(count + unseen)]
     if rng.random() < 0.3:  # a crowd of look-alikes
         looks = [Thing(i + 1, looks[0].category, looks[0].colour, looks[0].pattern, looks[0].others) for i in range(len(looks))]
     actors = [_actor(rng, thing, valid_hw, times, thing.object_id <= count) for thing in looks]
+    things = [actor.thing for actor in actors]
     order = rng.permutation(len(actors))
     cast = [actors[i] for i in order] + [_occluder(rng, valid_hw, times) for _ in range(rng.choice([0, 0, 0, 1, 2]))]
     still = rng.random() < 0.25
-    camera = _camera(rng, valid_hw, times, still)
+    camera = random_camera(rng, valid_hw, times, still)
     backdrop = _backdrop(rng, valid_hw, actors)
     images = np.full((frames, size, size, 3), PADDING, np.uint8)
     labels = np.zeros((frames, size, size), np.uint8)
     lens = Lens(rng, valid_hw)
     for i, t in enumerate(times):
-        view = camera.matrix(t) @ _shifted(-w / 2, -h / 2)
-        picture, label = _project(backdrop, view, valid_hw), np.zeros((h, w), np.uint8)
+        view = camera.matrix(t) @ shifted(-w / 2, -h / 2)
+        picture, label = project(backdrop, view, valid_hw), np.zeros((h, w), np.uint8)
         for actor in cast:
             _draw_actor(picture, label, actor, view, t)
         images[i, :h, :w] = lens.expose(rng, picture, t)
         labels[i, :h, :w] = label
-    return Clip(images, labels, tuple(looks[:count]), valid_hw, tuple(looks[count:]))
-
-
-def _picture_size(rng: np.random.Generator, size: int) -> tuple[int, int]:
-    """(H, W) of the picture in the square: 16:9 half of the time, else square, or narrower either way."""
-    kind = rng.random()
-    if kind < 0.5:
-        return round(size * 9 / 16), size
-    if kind < 0.7:
-        return size, size
-    short = round(size * rng.uniform(0.5, 0.95))
-    return (short, size) if kind < 0.85 else (size, short)
+    return Clip(images, labels, tuple(things[:count]), valid_hw, tuple(things[count:]))
 
 
 def _look(rng: np.random.Generator, object_id: int) -> Thing:
     category = "" if rng.random() < 0.4 else str(rng.choice(CATEGORIES))
     colours = [str(c) for c in rng.choice(list(COLOURS), 3, replace=False)]
-    several = category in BODIES
-    return Thing(object_id, category, colours[0], str(rng.choice(PATTERNS)), tuple(colours[1 : rng.integers(1, 4)]) if several else ())
+    return Thing(object_id, category, colours[0], str(rng.choice(PATTERNS)), tuple(colours[1 : rng.integers(1, 4)]))
 
 
 def _actor(rng: np.random.Generator, thing: Thing, size_hw: tuple[int, int], times: list[float], labelled: bool) -> _Actor:
     parts = body(rng, thing.category)
     short = min(size_hw)
     radius = short * float(np.exp(rng.uniform(np.log(0.06), np.log(0.42))))
-    path = _path(rng, size_hw, times, radius)
+    path = random_path(rng, size_hw, times, radius)
     if thing.category in BODIES and thing.category:
         path = replace(path, angle=rng.normal(0, 0.25))
     palette = (*thing.others, thing.colour)
-    patches = []
+    patches, used = [], set()
     for i, part in enumerate(parts):
         main = i == 0 or (thing.category == "tree" and i < len(parts) - 1)
         colour = thing.colour if main else palette[(i - 1) % len(palette)]
         pattern = thing.pattern if main or rng.random() < 0.4 else str(rng.choice(PATTERNS))
+        used.add(colour)
         extent = float(np.ptp(part.outline, 0).max())
         patches.append(patch(rng, pattern, named_stops(rng, colour, pattern), int(np.clip(1.1 * extent * radius, 8, 160))))
     wobble = (rng.choice([0, 0.06, 0.15]), rng.uniform(0.1, 0.8), rng.uniform(1.5, 4), rng.uniform(0, 6))
-    return _Actor(parts, patches, path, thing.object_id if labelled else 0, wobble, rng.random() < 0.2)
-
-
-def _path(rng: np.random.Generator, size_hw: tuple[int, int], times: list[float], radius: float) -> _Path:
-    h, w = size_hw
-    margin = -0.1 if rng.random() < 0.15 else 0.12
-    centre = np.array([rng.uniform(margin, 1 - margin) * w, rng.uniform(margin, 1 - margin) * h])
-    speed = max(h, w) * float(np.exp(rng.uniform(np.log(0.002), np.log(0.15))))
-    heading = rng.uniform(0, 2 * np.pi)
-    start = rng.choice([times[0], times[-1], rng.uniform(times[0], times[-1])], p=[0.35, 0.35, 0.3])
-    return _Path(
-        centre=centre,
-        velocity=speed * np.array([np.cos(heading), np.sin(heading)]),
-        reach=rng.uniform(0.1, 0.5) * max(h, w),
-        angle=rng.uniform(0, 2 * np.pi),
-        turn=rng.normal(0, 0.08) if rng.random() < 0.7 else 0.0,
-        scale=radius * np.array([rng.choice([-1, 1]) * rng.uniform(0.75, 1.2), 1.0]),
-        growth=rng.normal(0, 0.04),
-        shear=(abs(rng.normal(0, 0.12)), rng.uniform(0.05, 0.6)),
-        start=float(start),
-    )
-
-
-def _camera(rng: np.random.Generator, size_hw: tuple[int, int], times: list[float], still: bool) -> _Path:
-    h, w = size_hw
-    speed = 0.0 if still else max(h, w) * float(np.exp(rng.uniform(np.log(0.001), np.log(0.06))))
-    heading = rng.uniform(0, 2 * np.pi)
-    return _Path(
-        centre=np.array([w / 2, h / 2]),
-        velocity=speed * np.array([np.cos(heading), np.sin(heading)]),
-        reach=0.22 * max(h, w),
-        angle=0.0,
-        turn=0.0 if still else rng.normal(0, 0.008),
-        scale=np.ones(2),
-        growth=0.0 if still else rng.normal(0, 0.01),
-        shear=(0.0, 0.0),
-        start=float(rng.uniform(times[0], times[-1])),
-    )
+    shown = replace(thing, others=tuple(c for c in thing.others if c in used))
+    return _Actor(parts, patches, path, thing.object_id if labelled else 0, wobble, shown)
 
 
 def _occluder(rng: np.random.Generator, size_hw: tuple[int, int], times: list[float]) -> _Actor:
     """An unlabelled pole, wire or lump in front of everything, still in the world."""
     h, w = size_hw
-    path = _path(rng, size_hw, times, min(h, w) * rng.uniform(0.2, 0.8))
+    path = random_path(rng, size_hw, times, min(h, w) * rng.uniform(0.2, 0.8))
     fixed = replace(path, velocity=np.zeros(2), turn=0.0, growth=0.0, shear=(0.0, 0.0))
     width = rng.uniform(0.01, 0.12)
     pole = np.array([(-4, -width), (4, -width), (4, width), (-4, width)], np.float32)
     outline = pole if rng.random() < 0.6 else blob(rng) * np.float32(0.5)
     pattern = str(rng.choice(PATTERNS))
     return _Actor([Part(outline)], [patch(rng, pattern, muted_stops(rng, 3), 80)], fixed, 0, (0, 0, 0, 0))
-
-
-def _shifted(x: float, y: float) -> np.ndarray:
-    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
 
 
 def _backdrop(rng: np.random.Generator, size_hw: tuple[int, int], actors: list[_Actor]) -> np.ndarray:
@@ -228,20 +151,12 @@ def _fit(fill: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.array([[zoom, 0, low[0]], [0, zoom, low[1]], [0, 0, 1]])
 
 
-def _project(backdrop: np.ndarray, view: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """The backdrop, whose middle is the world's middle, seen through the camera."""
-    h, w = size_hw
-    return cv2.warpAffine(
-        backdrop, (view @ _shifted(-w / 2, -h / 2))[:2], (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
-
-
 def _draw_actor(picture: np.ndarray, label: np.ndarray, actor: _Actor, view: np.ndarray, t: float) -> None:
     world = view @ actor.path.matrix(t)
     turned: list[np.ndarray] = []
     for part, fill in zip(actor.parts, actor.patches, strict=True):
         c, n = np.cos(part.angle(t)), np.sin(part.angle(t))
-        local = _shifted(*part.joint) @ np.array([[c, -n, 0], [n, c, 0], [0, 0, 1]]) @ _shifted(-part.joint[0], -part.joint[1])
+        local = shifted(*part.joint) @ np.array([[c, -n, 0], [n, c, 0], [0, 0, 1]]) @ shifted(-part.joint[0], -part.joint[1])
         turned.append(local if part.parent < 0 else turned[part.parent] @ local)
         moved = actor.bent(_apply(turned[-1], part.outline), t)
         points = _apply(world, moved)
@@ -262,7 +177,7 @@ def _stamp(picture: np.ndarray, label: np.ndarray | None, points: np.ndarray, fi
     cover = np.zeros((y1 - y0, x1 - x0), np.uint8)
     inside = ((points - (x0, y0)) * (1 << _SHIFT)).round().astype(np.int32)
     cv2.fillPoly(cover, [inside], 255, cv2.LINE_AA, _SHIFT)
-    local = _shifted(-x0, -y0) @ matrix
+    local = shifted(-x0, -y0) @ matrix
     texture = cv2.warpAffine(fill, local[:2], (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     share = cover * np.float32(1 / 255)
     roi = picture[y0:y1, x0:x1]
