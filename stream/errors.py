@@ -5,8 +5,11 @@ PsalmStreamError
 │   ├── BadPrompt       a prompt that does not fit its frame, or itself
 │   ├── BadConfig       a model or service setting
 │   ├── BadWeights      a checkpoint that does not fit the model
+│   ├── BadRecord       bytes that are no message of this version
 │   └── Undecodable     bytes that are no picture
-└── SourceFailed        a camera, file or URL that cannot be opened or went away
+├── SourceFailed        a camera, file or URL that cannot be opened or went away
+├── Fenced              a newer member holds the partition
+└── StoreLost           a store that does not hold what the log says is true
 """
 
 
@@ -30,9 +33,21 @@ class BadWeights(BadInput):
     """A checkpoint that does not fit the model."""
 
 
+class BadRecord(BadInput):
+    """Bytes that are no message of this version of the service."""
+
+
 class Undecodable(BadInput):
     """Bytes that are no picture."""
 
 
 class SourceFailed(PsalmStreamError):
     """A camera, file or URL that cannot be opened, or went away."""
+
+
+class Fenced(PsalmStreamError):
+    """A newer member holds the partition: this one drops its turn and starts from what is committed."""
+
+
+class StoreLost(PsalmStreamError):
+    """The store does not hold the states of the checkpoint that the log says is committed."""
