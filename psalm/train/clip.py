@@ -103,8 +103,10 @@ def sentences(clip: Clip, t: int) -> list[tuple[str, int]]:
     """(sentence, object_id) pairs that are true of exactly one thing on frame `t`; only words of VOCABULARY.
 
     A colour is said only when no other thing shows it on any part. Sizes and sides are said only with a clear margin, and never when
-    an unlabelled thing could meet the same words.
+    an unlabelled thing could meet the same words. Of a clip with a thing of unknown colour (real video) nothing is said.
     """
+    if not all(thing.colour for thing in clip.objects):
+        return []
     seen = _seen(clip, t)
     said: list[tuple[str, int]] = []
     for target in seen:

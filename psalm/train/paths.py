@@ -95,6 +95,7 @@ def shifted(x: float, y: float) -> np.ndarray:
 
 
 def project(backdrop: np.ndarray, view: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """The backdrop, whose middle is the world's middle, seen through the camera."""
-    h, w = size_hw
-    return cv2.warpAffine(backdrop, (view @ shifted(-w / 2, -h / 2))[:2], (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    """The backdrop, whose middle is the world's middle, seen through the camera; mirrored where it ends. uint8 [H, W, 3]."""
+    (h, w), (tall, wide) = size_hw, backdrop.shape[:2]
+    matrix = view @ shifted((w - wide) / 2, (h - tall) / 2)
+    return cv2.warpAffine(backdrop, matrix[:2], (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
