@@ -13,6 +13,17 @@ def test_the_long_side_fills_the_square_and_no_side_vanishes(size_hw, valid_hw):
     assert geometry(size_hw, 64).valid_hw == valid_hw
 
 
+def test_a_half_rounds_as_scaling_in_two_steps_leaves_it():
+    assert 93 * 256 / 512 == 46.5
+    assert geometry((93, 512), 256).valid_hw == (46, 256)
+
+
+def test_a_mask_shrinks_by_picking_pixels_not_by_averaging():
+    mask = np.zeros((4, 4), bool)
+    mask[1, 1] = True
+    assert pad_mask(mask, 2).tolist() == [[True, False], [False, False]]
+
+
 def test_a_padded_picture_keeps_its_pixels_top_left_and_is_gray_elsewhere():
     rgb = np.random.default_rng(0).integers(0, 256, (32, 16, 3), np.uint8)
     padded = pad_image(rgb, 32)

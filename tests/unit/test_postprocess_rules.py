@@ -56,7 +56,8 @@ def test_a_mask_score_is_the_mean_probability_inside_the_mask_and_zero_when_empt
 def test_working_in_chunks_changes_nothing(count, monkeypatch):
     generator = torch.Generator().manual_seed(count)
     cells = torch.eye(64)[:count].reshape(count, 8, 8) * 12 - 6
-    logits, labels = cells + torch.randn(count, 8, 8, generator=generator), torch.randn(count, 4, generator=generator) * 9
+    logits = cells + torch.randn(count, 8, 8, generator=generator)
+    labels = classes(*(query % 4 for query in range(count)), logit=8.0) + torch.randn(count, 4, generator=generator)
     where, things = geometry((42, 26), 32), [True] * 3
 
     def everything():
@@ -98,6 +99,12 @@ def test_a_mostly_covered_mask_is_dropped_and_leaves_void():
     result = postprocess.panoptic(classes(0, 1) * torch.tensor([[1.0], [0.2]]), masks, None, things=[True] * 3)
     assert [s.label for s in result.segments] == [0]
     assert result.ids[0].tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_of_equal_queries_the_first_owns_the_pixels():
+    rivals = CHUNK + 1  # the last one is in a chunk of its own
+    result = postprocess.panoptic(classes(0, *[1] * rivals), boxes(*[(0, 4, 0, 6)] * (rivals + 1)), None, things=[True] * 3)
+    assert result.segments == (Segment(1, 0, True),)
 
 
 def test_unsure_and_background_queries_leave_a_panoptic_map_void():
