@@ -1,0 +1,114 @@
+"""An input -> Frames: video file, folder of pictures, single picture, HTTP / HLS / RTSP URL, camera.
+
+Pictures of a folder pass through untouched; video is decoded, turned upright and encoded once by video.py. Nothing here reconnects,
+drops frames or publishes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Self
+
+from PIL import Image, UnidentifiedImageError
+
+from .errors import SourceFailed
+from .types import Frame, FrameKey
+from .video import Opened, is_camera, is_url, open_video
+
+FOLDER_FPS = 24.0  # pictures carry no clock: a folder plays at DAVIS' rate
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(slots=True)
+class Source:
+    """An opened input: iterate it once for its Frames; a context manager that closes it.
+
+    fps: pictures per second, nominal; frames: how many to expect, None when nobody can say; size_hw: of the first picture; live: whether
+    the input waits for nobody. Iterating raises SourceFailed where the input is damaged or goes away, after the frames before it.
+    """
+
+    fps: float
+    frames: int | None
+    size_hw: tuple[int, int]
+    live: bool
+    _iterator: Iterator[Frame] = field(repr=False)
+    _close: Callable[[], None] = field(repr=False)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._iterator
+
+    def close(self) -> None:
+        """Let go of the file, socket or device. May be called twice."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_source(url: str, *, session: str, view: str = "main", limit: int | None = None) -> Source:
+    """Open a path, URL or camera (`camera:0`, `/dev/video0`) as one view of a session; at most `limit` frames of it.
+
+    Capture clock: a file's presentation times from its first frame on; a folder's index / FOLDER_FPS; live: the host's clock at the first
+    packet plus presentation times since. The first picture is read here. Raises SourceFailed, without the credentials of a URL.
+    """
+    path = Path(url)
+    if is_url(url) or is_camera(url):
+        opened = open_video(url)
+    elif path.is_dir():
+        opened = _open_pictures(sorted((p for p in path.iterdir() if _is_picture(p)), key=_natural), f"folder {url}")
+    elif not path.exists():
+        raise SourceFailed(
+            f"input {url}: no such file or folder, expected a video, a picture, a folder of pictures, a URL or camera:N; check the path"
+        )
+    elif _is_picture(path):
+        opened = _open_pictures([path], f"picture {url}")
+    else:
+        opened = open_video(url)
+    frames = (
+        Frame(FrameKey(session, view, index), t_ns, opened.live, size_hw, data)
+        for index, (t_ns, size_hw, data) in enumerate(islice(opened.pictures, limit))
+    )
+    expected = opened.count if limit is None or opened.count is None else min(limit, opened.count)
+    return Source(opened.fps, expected, opened.size_hw, opened.live, frames, opened.close)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key that puts frame10 after frame9."""
+    parts = re.split(r"(\d+)", path.name)  # text and digits in turn
+    return [(int(part), part) if at % 2 else (0, part) for at, part in enumerate(parts)]
+
+
+def _open_pictures(paths: Sequence[Path], name: str) -> Opened:
+    if not paths:
+        raise SourceFailed(
+            f"{name}: no picture directly in it, expected files in {', '.join(PICTURE_SUFFIXES)}; name the folder that holds them"
+        )
+    pictures = ((round(index * 1e9 / FOLDER_FPS), *_read_picture(path)) for index, path in enumerate(paths))
+    first = next(pictures)
+    return Opened(FOLDER_FPS, len(paths), first[1], False, chain([first], pictures), pictures.close)
+
+
+def _read_picture(path: Path) -> tuple[tuple[int, int], bytes]:
+    """Displayed size and untouched bytes of a picture file. Only its header is looked at: pixels are the business of whoever decodes."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
+            width, height = image.size
+            sideways = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+    except UnidentifiedImageError as error:
+        raise SourceFailed(f"picture {path}: {len(data)} bytes are no JPEG or PNG; replace it or take it out of the folder") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise SourceFailed(f"picture {path}: cannot be read ({error}); replace it or take it out of the folder") from error
+    return (width, height) if sideways else (height, width), data
