@@ -1,0 +1,174 @@
+"""Tracking as values: what to ask the model about a frame, and what its answer makes of the session.
+
+    plan(state, frame) -> Request        segment(requests) -> proposals        settle(state, frame, request, proposals) -> state', MaskFrame
+
+Shared by both policies: prompts, motion, the bookkeeping. Which proposal becomes which object is decided in honest_policy.py and
+official_policy.py. numpy and OpenCV; no sockets, no clocks, no tensors.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+
+from ..stream.errors import BadConfig, BadPrompt
+from ..stream.rle import decode, encode
+from ..stream.types import (
+    Frame,
+    FrameKey,
+    FrameStatus,
+    Mask,
+    MaskFrame,
+    ObjectMask,
+    ObjectPrompt,
+    ObjectState,
+    ObjectStatus,
+    Prompt,
+    Proposals,
+    Region,
+    Regions,
+    Remembered,
+    Request,
+    TrackState,
+    ViewState,
+)
+from . import honest_policy, official_policy
+from .answer import Answer
+from .motion import carry
+from .visual_prompts import rasterize
+
+POLICIES = ("honest", "official")
+MOTIONS = ("on", "off", "only")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a session is tracked.
+
+    policy: honest decides from predictions alone; official repeats the DAVIS loop. motion, for honest: on, masks carried by motion
+    judge proposals and stand in for them; off, the model alone; only, motion alone, the model is asked just what a drawn prompt
+    means. The official loop knows no motion. oracle, for official: the ids that exist, in the order asked, by frame index; a frame
+    it does not name has all. Raises BadConfig.
+    """
+
+    policy: str = "honest"
+    motion: str = "on"
+    oracle: Mapping[int, tuple[int, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (("policy", self.policy, POLICIES), ("motion", self.motion, MOTIONS)):
+            if value not in allowed:
+                raise BadConfig(f"{name} is {value!r}, expected one of {', '.join(allowed)}; choose one of these")
+        if self.policy == "honest" and self.oracle is not None:
+            raise BadConfig(
+                "an oracle was given to policy 'honest', which decides from predictions alone; drop it or choose policy 'official'"
+            )
+        if self.policy == "official" and self.motion == "only":
+            raise BadConfig("motion is 'only', policy 'official' always runs the model; choose policy 'honest' for motion alone")
+
+
+def prompted(state: TrackState, prompt: Prompt) -> TrackState:
+    """Put a prompt down for its view's next frame; an object that was waiting there under the same id is replaced.
+
+    Raises BadPrompt for another session's prompt, one that names an id twice, or mask prompts of one frame that overlap or differ in
+    size: each mask is to be returned unchanged, and answered masks never overlap.
+    """
+    if prompt.key.session != state.session:
+        raise BadPrompt(f"prompt {prompt.prompt_id} is for session {prompt.key.session!r}, expected {state.session!r}; send it there")
+    ids = [o.object_id for o in prompt.objects]
+    twice = sorted({i for i in ids if ids.count(i) > 1})
+    if twice:
+        raise BadPrompt(f"prompt {prompt.prompt_id} names object {twice[0]} more than once; merge its shapes into one")
+    view = state.views.get(prompt.key.view, ViewState())
+    pending = (*(p for p in view.pending if p.object_id not in ids), *prompt.objects)
+    _check_disjoint(pending)
+    return _with_view(state, prompt.key, replace(view, pending=pending))
+
+
+def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
+    """What the model is asked about a frame; None when its view knows no object yet.
+
+    Regions: what is remembered of each object, then what was drawn on this very frame. carried: the previous masks brought here by
+    motion (honest policy, motion not off), without those of objects that were prompted anew. Raises BadPrompt for a waiting prompt
+    that does not fit this frame, Undecodable.
+    """
+    view = state.views.get(frame.key.view, ViewState())
+    if not view.objects and not view.pending:
+        return None
+    drawn = [(p, rasterize(p.shape, frame.size_hw)) for p in view.pending]
+    known = _known(view)
+    if rules.policy == "official":
+        everyone = tuple(sorted(o.object_id for o in known))
+        remembered = official_policy.regions(known, (rules.oracle or {}).get(frame.key.index, everyone))
+    else:
+        remembered = () if rules.motion == "only" else honest_policy.regions(known)
+    new = tuple(Region(p.object_id, frame, mask) for p, mask in drawn if not isinstance(p.shape, Mask))
+    carried = _carried(view, known, frame) if rules.policy == "honest" and rules.motion != "off" else {}
+    return Request(frame, Regions(remembered + new), carried, zlib.crc32(str(frame.key).encode()))
+
+
+def settle(
+    state: TrackState, frame: Frame, request: Request | None, proposals: Proposals | None, rules: Rules, model_digest: str
+) -> tuple[TrackState, MaskFrame]:
+    """The session after this frame, and the answer to it. request and proposals: what `plan` asked and the model said; None for no prompt.
+
+    Mask prompts come back as they were given, with score 1; other masks never overlap them or each other. Objects keep their ids while
+    absent. `applied` and `ms` are left to the caller.
+    """
+    if request is None or proposals is None:
+        return state, MaskFrame(frame.key, frame.t_ns, frame.size_hw, FrameStatus.NO_PROMPT, (), model_digest)
+    view = state.views.get(frame.key.view, ViewState())
+    given = {p.object_id: decode(p.shape.rle) for p in view.pending if isinstance(p.shape, Mask)}
+    if rules.policy == "official":
+        answers, trusted = official_policy.settle(_known(view), request, proposals, given)
+    else:
+        answers, trusted = honest_policy.settle(view, request, proposals, given, rules.motion)
+    prompts = {p.object_id: p for p in view.pending}
+    answers += [Answer(object_id, ObjectStatus.SEEN, 1.0, prompts[object_id].shape.rle, None) for object_id in given]
+    objects = tuple(_next_object(answer, view.object(answer.object_id), prompts.get(answer.object_id), frame) for answer in answers)
+    labels = {o.object_id: o.label for o in objects}
+    answers.sort(key=lambda answer: answer.object_id)
+    masks = {a.object_id: a.rle for a in answers if a.rle is not None}
+    said = tuple(ObjectMask(a.object_id, labels[a.object_id], a.status, a.score, a.rle) for a in answers)
+    status = FrameStatus.OK if trusted else FrameStatus.DISTRUSTED
+    after = _with_view(state, frame.key, ViewState(objects, (), frame, masks))
+    return after, MaskFrame(frame.key, frame.t_ns, frame.size_hw, status, said, model_digest)
+
+
+def _check_disjoint(pending: tuple[ObjectPrompt, ...]) -> None:
+    masks = [(p.object_id, decode(p.shape.rle)) for p in pending if isinstance(p.shape, Mask)]
+    for (one, mask), (two, other) in combinations(masks, 2):
+        if mask.shape != other.shape:
+            raise BadPrompt(f"mask prompts of objects {one} and {two} are {mask.shape} and {other.shape}; send both at the frame's size")
+        shared = int((mask & other).sum())
+        if shared:
+            raise BadPrompt(f"mask prompts of objects {one} and {two} share {shared} pixels, expected none; give each pixel to one")
+
+
+def _known(view: ViewState) -> tuple[ObjectState, ...]:
+    """The objects of a view that are not prompted anew on its next frame."""
+    anew = {p.object_id for p in view.pending}
+    return tuple(o for o in view.objects if o.object_id not in anew)
+
+
+def _carried(view: ViewState, known: tuple[ObjectState, ...], frame: Frame) -> dict[int, np.ndarray]:
+    masks = {o.object_id: decode(view.masks[o.object_id]) for o in known if o.object_id in view.masks}
+    return carry(masks, view.previous.pixels(), frame.pixels()) if masks else {}
+
+
+def _next_object(answer: Answer, before: ObjectState | None, prompt: ObjectPrompt | None, frame: Frame) -> ObjectState:
+    """An object after a frame. A prompt starts it afresh: the anchor is what was answered to it, or the drawn region if nothing was."""
+    missed = answer.status != ObjectStatus.SEEN
+    if prompt is None:
+        return replace(before, memory=answer.memory, misses=before.misses + 1 if missed else 0)
+    anchor = Remembered(frame, answer.rle or encode(rasterize(prompt.shape, frame.size_hw)))
+    label = prompt.label or (before.label if before else "")
+    return ObjectState(answer.object_id, label, anchor, misses=int(missed))
+
+
+def _with_view(state: TrackState, key: FrameKey, view: ViewState) -> TrackState:
+    return replace(state, views={**state.views, key.view: view})
