@@ -12,7 +12,7 @@ class Lens:
     """What a camera does to the light: exposure and colour that drift, uneven light, blur, softness, grain, compression."""
 
     def __init__(self, rng: np.random.Generator, size_hw: tuple[int, int]) -> None:
-        self.gain = rng.normal(1, 0.12, 3) * rng.uniform(0.6, 1.2)
+        self.gain = rng.normal(1, 0.06, 3) * rng.uniform(0.6, 1.2)
         self.drift = rng.normal(0, rng.choice([0, 0.01, 0.03]), 3)
         self.light = cv2.merge([0.6 + 0.6 * smooth_noise(rng, size_hw, 2)] * 3) if rng.random() < 0.4 else None
         self.sigma = rng.uniform(0.3, 1.4) if rng.random() < 0.5 else 0.0

@@ -55,7 +55,8 @@ def random_path(rng: np.random.Generator, size_hw: tuple[int, int], times: list[
     h, w = size_hw
     margin = -0.1 if rng.random() < 0.15 else 0.12
     centre = np.array([rng.uniform(margin, 1 - margin) * w, rng.uniform(margin, 1 - margin) * h])
-    speed = max(h, w) * float(np.exp(rng.uniform(np.log(0.002), np.log(0.15))))
+    fastest = 0.15 if rng.random() < 0.4 else 0.02
+    speed = max(h, w) * float(np.exp(rng.uniform(np.log(0.001), np.log(fastest))))
     heading = rng.uniform(0, 2 * np.pi)
     start = rng.choice([times[0], times[-1], rng.uniform(times[0], times[-1])], p=[0.35, 0.35, 0.3])
     return Path(
@@ -74,7 +75,7 @@ def random_path(rng: np.random.Generator, size_hw: tuple[int, int], times: list[
 def random_camera(rng: np.random.Generator, size_hw: tuple[int, int], times: list[float], still: bool) -> Path:
     """A camera that pans, turns and zooms a little."""
     h, w = size_hw
-    speed = 0.0 if still else max(h, w) * float(np.exp(rng.uniform(np.log(0.001), np.log(0.06))))
+    speed = 0.0 if still else max(h, w) * float(np.exp(rng.uniform(np.log(0.0005), np.log(0.05))))
     heading = rng.uniform(0, 2 * np.pi)
     return Path(
         centre=np.array([w / 2, h / 2]),

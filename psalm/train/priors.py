@@ -36,6 +36,8 @@ def corrupt(mask: np.ndarray, rng: np.random.Generator, image: np.ndarray | None
     if rng.random() < 0.5:
         value = _resized(value, rng, severity, size)
     out = value > 0.5
+    if min(mask.shape) > 5 and rng.random() < 0.7:  # flow rarely shreds a mask
+        out = cv2.medianBlur(out.astype(np.uint8), 5).astype(bool)
     for chance, change in ((0.45, _lose_part), (0.45, _leak), (0.15, _hole)):
         if rng.random() < chance * (0.4 + severity):
             out = change(out, rng, severity)

@@ -84,7 +84,7 @@ def _look(rng: np.random.Generator, object_id: int) -> Thing:
 def _actor(rng: np.random.Generator, thing: Thing, size_hw: tuple[int, int], times: list[float], labelled: bool) -> _Actor:
     parts = body(rng, thing.category)
     short = min(size_hw)
-    radius = short * float(np.exp(rng.uniform(np.log(0.06), np.log(0.42))))
+    radius = short * float(np.exp(rng.uniform(np.log(0.07), np.log(0.6))))
     path = random_path(rng, size_hw, times, radius)
     if thing.category in BODIES and thing.category:
         path = replace(path, angle=rng.normal(0, 0.25))
