@@ -56,6 +56,7 @@ def nothing(truth):
         ("on", True, nothing, "carried", "distrusted"),
         ("only", False, nothing, "carried", "ok"),
         ("off", False, perfect, "seen", "ok"),
+        ("off", False, lambda truth: perfect(truth, 0.4), "seen", "distrusted"),
         ("off", True, lambda truth: perfect(truth, 0.4), "seen", "distrusted"),
         ("off", True, lambda truth: perfect(truth, 0.1), "absent", "ok"),
         ("off", True, nothing, "absent", "ok"),
@@ -107,6 +108,55 @@ def test_a_found_object_the_condition_no_longer_sees_is_carried_for_a_while_then
     assert np.array_equal(answered(answer)[1][1], SCENE.truth(20)[1])
     assert answered(answer)[0][1].status == "seen"
     assert state.views["main"].object(1).misses == 0
+
+
+def test_an_overdue_object_the_condition_is_unsure_of_stays_carried():
+    state = begun(SCENE.frame(0), SCENE.truth(0), ON)
+    state, _ = step(state, SCENE.frame(1), ON, perfect(SCENE.truth(1)))
+    for n in range(2, PATIENCE + 4):
+        state, answer = step(state, SCENE.frame(n), ON, [(square(50, 0), {1: 0.4}), (square(50, 72), {2: 0.4})])
+    assert {o.status for o in answer.objects} == {"carried"}
+
+
+def test_motion_alone_never_gives_an_object_up_for_a_model_that_is_not_asked():
+    state = begun(SCENE.frame(0), SCENE.truth(0), ON)
+    state, _ = step(state, SCENE.frame(1), ON, perfect(SCENE.truth(1)))
+    for n in range(2, PATIENCE + 4):
+        state, answer = step(state, SCENE.frame(n), ONLY, [])
+    assert {o.status for o in answer.objects} == {"carried"}
+
+
+def test_an_absent_object_does_not_come_back_in_the_place_of_another():
+    state = begun(SCENE.frame(0), SCENE.truth(0), ON)
+    view = state.views["main"]
+    state = replace(state, views={"main": replace(view, masks={1: view.masks[1]})})
+    _, answer = step(state, SCENE.frame(1), ON, [(SCENE.truth(1)[1], {1: 0.1, 2: 0.9})])
+    assert [o.status for o in answer.objects] == ["carried", "absent"]
+
+
+def test_one_proposal_over_two_objects_is_neither():
+    one, two = square(20, 20), square(44, 20)
+    still = SCENE.frame(0)
+    state = begun(still, {1: one, 2: two}, ON)
+    state, _ = step(state, replace(still, key=SCENE.frame(1).key), ON, [(one, {1: 0.9}), (two, {2: 0.9})])
+    _, answer = step(state, replace(still, key=SCENE.frame(2).key), ON, [(one | two, {1: 0.9, 2: 0.8})])
+    assert {o.status for o in answer.objects} == {"carried"}
+
+
+def test_an_empty_proposal_is_passed_over_whatever_its_score():
+    state = begun(SCENE.frame(0), {1: square(10, 10)}, OFF)
+    _, answer = step(state, SCENE.frame(1), OFF, [(np.zeros(SIZE_HW, bool), {1: 0.9}), (square(12, 10), {1: 0.8})])
+    assert np.array_equal(answered(answer)[1][1], square(12, 10))
+
+
+def test_a_doubtful_proposal_yields_disputed_pixels_to_a_carried_mask():
+    one, two = square(20, 20), square(44, 20)
+    still = SCENE.frame(0)
+    state = begun(still, {1: one, 2: two}, ON)
+    _, answer = step(state, replace(still, key=SCENE.frame(1).key), ON, [(shift(two, -3), {2: 0.4})])
+    _, masks = answered(answer)
+    assert np.array_equal(masks[1], one)
+    assert np.array_equal(masks[2], shift(two, -3) & ~one)
 
 
 def test_an_object_the_model_never_found_is_carried_whatever_the_model_says():
@@ -236,3 +286,10 @@ def test_a_mask_the_user_gives_owns_its_pixels_over_any_proposal():
     _, masks = answered(answer)
     assert np.array_equal(masks[2], corner)
     assert np.array_equal(masks[1], square(10, 10) & ~corner)
+
+
+def test_a_proposal_that_is_the_mask_the_user_just_gave_to_another_is_not_this_object():
+    state = begun(SCENE.frame(0), {1: square(10, 10)}, OFF)
+    state = prompted(state, mask_prompt(SCENE.frame(1), {2: square(60, 40)}))
+    _, answer = step(state, SCENE.frame(1), OFF, [(square(61, 46), {1: 0.9})])
+    assert [o.status for o in answer.objects] == ["absent", "seen"]

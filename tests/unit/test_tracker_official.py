@@ -110,6 +110,15 @@ def test_objects_are_asked_for_in_the_order_of_the_oracle_and_memory_keeps_it():
     assert asked(state, 2, rules) == [(2, 1), (1, 1)]
 
 
+def test_a_rejected_frame_leaves_the_order_of_memory_too():
+    rules = Rules("official", oracle={1: (2, 1, 3), 2: (1, 2), 3: (1, 2, 3)})
+    state = begun(SCENE.frame(0), {**SCENE.truth(0), 3: square(100, 0)}, rules)
+    state, _ = step(state, SCENE.frame(1), rules, [*own(1), (square(100, 2), {3: 0.9})])
+    state, answer = step(state, SCENE.frame(2), rules, [(square(20, 20), {1: 0.9}), (square(21, 20), {2: 0.9})])
+    assert answer.status == FrameStatus.DISTRUSTED
+    assert asked(state, 3, rules) == [(2, 1), (1, 1), (3, 1)]
+
+
 def test_motion_plays_no_part():
     state = begun(SCENE.frame(0), SCENE.truth(0), OFFICIAL)
     assert plan(state, SCENE.frame(1), OFFICIAL).carried == {}

@@ -73,9 +73,9 @@ def test_an_answer_that_does_not_touch_the_click_is_none_and_the_click_stays_the
 
 
 def test_of_two_lookalikes_the_one_that_fits_the_box_is_meant():
-    inside, beside = square(10, 10), square(18, 10)
+    inside, around = square(10, 10), square(4, 4, side=60)
     state = prompted(TrackState("s"), drawn(SCENE.frame(0), 1, Box((10, 10, 34, 34))))
-    _, answer = step(state, SCENE.frame(0), Rules(), [(beside, {1: 0.8}), (inside, {1: 0.75})])
+    _, answer = step(state, SCENE.frame(0), Rules(), [(around, {1: 0.8}), (inside, {1: 0.75})])
     assert np.array_equal(answered(answer)[1][1], inside)
 
 
@@ -106,11 +106,21 @@ def test_a_correction_replaces_the_object_under_its_id_and_keeps_its_label(rules
     assert state.views["main"].object(1).anchor.frame.key.index == 1
 
 
+@EVERY_RULE
+def test_a_correcting_click_asks_for_the_object_anew_and_only_there(rules):
+    state = begun(SCENE.frame(0), {1: square(60, 50)}, rules)
+    state = prompted(state, drawn(SCENE.frame(1), 1, CLICK))
+    assert [r.frame.key.index for r in plan(state, SCENE.frame(1), rules).condition.regions] == [1]
+    _, answer = step(state, SCENE.frame(1), rules, [(SCENE.truth(1)[1], {1: 0.9})])
+    assert len(answer.objects) == 1
+    assert np.array_equal(answered(answer)[1][1], SCENE.truth(1)[1])
+
+
 def test_the_later_of_two_waiting_prompts_for_one_object_counts():
     state = prompted(TrackState("s"), mask_prompt(SCENE.frame(0), {1: square(10, 10), 2: square(60, 60)}))
-    state = prompted(state, mask_prompt(SCENE.frame(0), {1: square(50, 10)}))
+    state = prompted(state, mask_prompt(SCENE.frame(0), {1: square(14, 10)}))
     _, answer = step(state, SCENE.frame(0), Rules(), [])
-    assert np.array_equal(answered(answer)[1][1], square(50, 10))
+    assert np.array_equal(answered(answer)[1][1], square(14, 10))
     assert len(answer.objects) == 2
 
 
