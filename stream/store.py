@@ -71,7 +71,6 @@ class MemoryStore:
             held = _Partition(claim.generation, None, None)  # nothing was ever committed: what was kept belongs to another log
         elif held is None or claim.checkpoint not in (held.base, held.latest):
             raise StoreLost(self._disagrees(claim))
-        held.keep_true(claim.offset)
         held.generation, held.base, held.latest = claim.generation, claim.checkpoint, claim.checkpoint
         self._partitions[claim.partition] = held
 

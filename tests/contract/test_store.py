@@ -3,7 +3,7 @@
 import pytest
 from psalm_stream.stream.bus import Claim
 from psalm_stream.stream.errors import Fenced, StoreLost
-from psalm_stream.stream.store import StateVersion
+from psalm_stream.stream.store import MemoryStore, StateVersion
 
 START = Claim(partition=0, offset=0, checkpoint=None, generation=1)
 
@@ -31,6 +31,14 @@ def test_a_committed_state_is_loaded_as_it_was_written(store_factory):
     store = store_factory()
     held = prepared(store, (at(3, "n1"), {"a": StateVersion(2, b"\x00state")}))
     assert store.load(held, "a") == b"\x00state"
+
+
+def test_a_prepared_state_is_not_yet_the_true_one(store_factory):
+    store = store_factory()
+    committed = prepared(store, (at(3, "n1"), {"a": StateVersion(2, b"true")}))
+    store.prepare(committed, at(6, "n2"), {"a": StateVersion(5, b"prepared")})
+    assert store.load(committed, "a") == b"true"
+    assert store.load(at(6, "n2"), "a") == b"prepared"
 
 
 def test_a_state_whose_commit_did_not_happen_is_dropped_by_the_heir(store_factory):
@@ -147,3 +155,11 @@ def test_a_store_that_was_rolled_back_says_that_it_lost_the_checkpoint(store_fac
     prepared(store, (at(3, "n1"), {"a": StateVersion(2, b"old")}), (at(5, "n2"), {"a": StateVersion(4, b"old")}))
     with pytest.raises(StoreLost, match=r"n3.*n1 and n2"):
         store.claim(at(7, "n3", generation=2))
+
+
+def test_a_memory_store_keeps_at_most_two_versions_of_a_session_and_none_of_an_ended_one():
+    store = MemoryStore()
+    steps = [(at(n, f"n{n}"), {"a": StateVersion(n - 1, b"state"), f"once{n}": StateVersion(n - 1, None)}) for n in range(1, 40)]
+    prepared(store, *steps)
+    kept = store._partitions[0].versions
+    assert {session: len(versions) for session, versions in kept.items()} == {"a": 2, "once39": 1}

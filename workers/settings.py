@@ -1,0 +1,62 @@
+"""Every knob of the service: field = flag = environment variable PSALM_<FIELD>.
+
+A flag outranks the environment, which outranks the default. What belongs to one input (prompts, folders) is an argument of its command
+and not here. An environment variable that is nearly a knob is an error: a typo must not run with a default in silence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..stream.errors import BadConfig
+
+PREFIX = "PSALM_"
+NOT_KNOBS = frozenset({"PSALM_GOLDEN"})  # the tests' folder of recorded tensors
+
+
+class Settings(BaseSettings):
+    """The knobs. Build it with `read_settings`, which also looks for misspelt variables and says what is wrong in words."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    weights: str = Field("nano", min_length=1, description="Checkpoint: a folder, a Hugging Face id, or nano, which is shipped")
+    device: str = Field("cpu", description="Where the model runs: cpu, cuda, cuda:1, ...")
+    dtype: Literal["float32", "float16", "bfloat16"] = Field("float32", description="Number format the model runs in")
+    threads: int = Field(0, ge=0, description="CPU threads of the model; 0: all cores")
+    policy: Literal["honest", "official"] = Field("honest", description="How to decide: from predictions alone, or as eval_davis did")
+    motion: Literal["on", "off", "only"] = Field("on", description="Optical flow beside the model, without it, or instead of it")
+    batch_size: int = Field(1, ge=1, description="Frames, each of another session, that the model answers together")
+    turn_records: int = Field(16, ge=1, description="Records of the log that one checkpoint answers at most")
+    poll_timeout_s: float = Field(0.2, gt=0, description="How long a poll waits for the first record, in seconds")
+    cached_sessions: int = Field(64, ge=0, description="Sessions whose state is kept unpacked between turns")
+
+
+def read_settings(**flags: object) -> Settings:
+    """Settings from the flags that were given (None: not given), then the environment, then the defaults. Raises BadConfig."""
+    refuse_unknown_variables()
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise BadConfig("; ".join(_in_words(problem, flags) for problem in error.errors())) from error
+
+
+def refuse_unknown_variables() -> None:
+    """Raise BadConfig for an environment variable that starts with PSALM_ and is no knob, naming the nearest one."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | NOT_KNOBS
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            nearest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0)[0]
+            raise BadConfig(f"environment variable {name} is not a setting; did you mean {nearest}? Unset or rename it")
+
+
+def _in_words(problem: dict, flags: dict[str, object]) -> str:
+    name = str(problem["loc"][0])
+    if name not in Settings.model_fields:
+        return f"{name} is not a setting"
+    said = f"--{name.replace('_', '-')}" if flags.get(name) is not None else PREFIX + name.upper()
+    return f"{said} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
