@@ -1,0 +1,213 @@
+"""The program `psalm-stream`: flags in, a progress bar and one clean line out. The only module that prints.
+
+What a command does is in a module of its own (run.py, ...), loaded when the command runs: `--help` and `--version` start without torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..stream.errors import PsalmStreamError
+from .settings import PREFIX, Settings, read_settings
+
+if TYPE_CHECKING:
+    from ..psalm.weights import Inspection
+    from ..stream.sources import Source
+    from .run import Job
+    from .tally import Tally
+
+app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+STAGES = ("read", "decode", "plan", "model", "settle", "write")
+
+
+def main() -> None:
+    """Entry point of the program."""
+    app()
+
+
+def knob(name: str, metavar: str) -> typer.models.OptionInfo:
+    """The option of a setting: its help, default and environment variable are the setting's."""
+    field = Settings.model_fields[name]
+    text = f"{field.description}. [dim]\\[default: {field.default}; env: {PREFIX}{name.upper()}][/]"
+    return typer.Option(f"--{name.replace('_', '-')}", help=text, metavar=metavar, show_default=False)
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """What a user can mend is one red message and exit code 2; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except PsalmStreamError as error:
+        err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(BAD_INPUT) from error
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(f"psalm-stream {version('psalm-stream')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Segment objects in video with PSALM: name them once, get their masks with stable ids on every frame.
+
+    Try: [bold]psalm-stream run video.mp4 --out results --box 1:100,50,300,200[/]
+    """
+
+
+@app.command("run")
+def run_command(
+    url: Annotated[str, typer.Argument(metavar="INPUT", help="A video, a folder of pictures, a URL, or camera:0.")],
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results; must be empty or new.")],
+    mask: Annotated[
+        list[str] | None, typer.Option(metavar="FILE[@FRAME]", help="Indexed PNG; its values are object ids, 255 is undecided.")
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="ID[@FRAME]:x,y", help="A click on an object; repeat it for more clicks.")
+    ] = None,
+    box: Annotated[list[str] | None, typer.Option(metavar="ID[@FRAME]:x0,y0,x1,y1", help="A box around an object.")] = None,
+    scribble: Annotated[list[str] | None, typer.Option(metavar="ID[@FRAME]:x,y;x,y;...", help="A stroke over an object.")] = None,
+    weights: Annotated[str | None, knob("weights", "FOLDER|HUB_ID")] = None,
+    policy: Annotated[str | None, knob("policy", "honest|official")] = None,
+    oracle: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Annotation PNGs that tell policy official which ids a frame has.")
+    ] = None,
+    motion: Annotated[str | None, knob("motion", "on|off|only")] = None,
+    device: Annotated[str | None, knob("device", "DEVICE")] = None,
+    dtype: Annotated[str | None, knob("dtype", "float32|float16|bfloat16")] = None,
+    threads: Annotated[int | None, knob("threads", "N")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N frames.")] = None,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write overlay.mp4.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that are in DIR.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Segment a video end to end on this machine.
+
+    Prompts name objects by ids from 1 to 255 and repeat; @FRAME is the frame they are drawn on, counted from 0 (0 when left out).
+    Coordinates are pixels of the displayed frame, origin top left.
+
+    [bold]psalm-stream run cups.mp4 --out results --box 1:560,200,780,520 --point 2@30:410,330[/]
+
+    [bold]psalm-stream run frames/ --out results --mask 00000.png --mask 00040.png@40[/]
+
+    DIR gets masks/00000.png ... (indexed PNGs, value = object id), masks.jsonl, overlay.mp4 and run.json.
+    """
+    with clean_errors():
+        knobs = read_settings(weights=weights, policy=policy, motion=motion, device=device, dtype=dtype, threads=threads)
+        from .prompt_flags import PromptFlags
+        from .run import Job
+
+        flags = PromptFlags(mask or (), point or (), box or (), scribble or ()).parse()
+        _run(Job(url, out_dir, flags, knobs, oracle, limit, overlay), overwrite, quiet)
+
+
+def _run(job: Job, overwrite: bool, quiet: bool) -> None:
+    from ..stream.sources import open_source
+    from .run import SESSION, load_model, refuse_results, run
+    from .tally import Tally
+
+    say = Console(quiet=quiet, highlight=False)
+    tally, began = Tally(), time.perf_counter()
+    with open_source(job.url, session=SESSION, limit=job.limit) as source:
+        job.refuse_misfits(source)
+        refuse_results(job.out, overwrite)
+        for note in job.notes():
+            say.print(note)
+        model = load_model(job.settings)
+        try:
+            with _progress(say, source) as advance:
+                run(job, source, model, tally, lambda answer: advance())
+        except KeyboardInterrupt:
+            say.print("[yellow]stopped[/] by Ctrl-C; the results so far are readable")
+            raise typer.Exit(INTERRUPTED) from None
+        finally:
+            if tally.frames:
+                _summary(say, tally, time.perf_counter() - began, job)
+
+
+@contextmanager
+def _progress(console: Console, source: Source) -> Iterator:
+    """A bar with frames, frames/s and the time left, when the number of frames is known."""
+    columns = (
+        TextColumn("segmenting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]} frames/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=console.quiet) as progress:
+        task = progress.add_task("", total=source.frames, speed="-")
+
+        def advance() -> None:
+            progress.advance(task)
+            speed = progress.tasks[0].speed
+            progress.update(task, speed=f"{speed:.1f}" if speed else "-")
+
+        yield advance
+
+
+def _summary(console: Console, tally: Tally, seconds: float, job: Job) -> None:
+    """The closing lines: what was found, how long it took, where it is."""
+    ids = ", ".join(map(str, sorted(tally.objects))) or "none"
+    counts = ", ".join(f"{tally.masks[status]} {status}" for status in ("seen", "carried", "absent"))
+    unusual = {status: n for status, n in tally.statuses.items() if status in ("distrusted", "undecodable", "no_prompt") and n}
+    console.print(f"[bold]{tally.frames}[/] frames in {seconds:.1f} s; objects {ids}: {counts}")
+    if unusual:
+        console.print("frames " + ", ".join(f"{status}: {n}" for status, n in unusual.items()))
+    times = (f"{stage} {tally.times[stage].quantile(0.5):.1f}" for stage in STAGES if stage in tally.times)
+    console.print("ms per frame (median): " + ", ".join(times))
+    console.print(f"results in [bold]{escape(str(job.out))}[/]: masks/, masks.jsonl, {'overlay.mp4, ' if job.overlay else ''}run.json")
+
+
+@weights_app.command("inspect")
+def inspect_command(path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a Hugging Face id, or nano.")]) -> None:
+    """Say what a checkpoint is, its digest, and whether it fits. Exit code 1 when it does not.
+
+    [bold]psalm-stream weights inspect nano[/]
+
+    [bold]psalm-stream weights inspect EnmingZhang/PSALM[/]
+    """
+    with clean_errors():
+        from ..psalm.weights import inspect
+
+        found = inspect(path)
+    out.print(_inspection_table(found))
+    for problem in found.problems:
+        out.print(f"[red]problem[/] {escape(problem)}", soft_wrap=True)
+    out.print("[green]fits[/]" if not found.problems else f"[bold red]does not fit[/]: {len(found.problems)} problems")
+    raise typer.Exit(1 if found.problems else 0)
+
+
+def _inspection_table(found: Inspection) -> Table:
+    table = Table(show_header=False, box=None)
+    table.add_row("kind", escape(found.kind))
+    table.add_row("folder", escape(str(found.folder)))
+    table.add_row("files", escape(", ".join(file.name for file in found.files)))
+    table.add_row("tensors", f"{found.tensors} ({', '.join(f'{n} {dtype}' for dtype, n in sorted(found.dtypes.items()))})")
+    table.add_row("parameters", f"{found.parameters:,}")
+    table.add_row("digest", found.digest)
+    for name, values in (("extra, not in PSALM", found.extras), ("not used", found.unused), ("note", found.notes)):
+        if values:
+            table.add_row(name, escape("\n".join(values)))
+    return table

@@ -1,0 +1,167 @@
+"""The prompt flags of the command line: text -> prompts, and what can be said against them before a frame is looked at.
+
+`--mask FILE[@FRAME]`, `--point ID[@FRAME]:x,y`, `--box ID[@FRAME]:x0,y0,x1,y1`, `--scribble ID[@FRAME]:x,y;x,y;...`; FRAME counts from 0
+and is 0 when left out. Coordinates are pixels of the displayed frame, origin top left. What a shape covers is psalm/visual_prompts.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..psalm.visual_prompts import rasterize
+from ..stream import rle
+from ..stream.errors import BadPrompt
+from ..stream.types import MAX_OBJECT_ID, Box, FrameKey, Mask, ObjectPrompt, Points, Prompt, Scribble, Shape
+
+VOID = 255  # in a DAVIS mask file: a pixel nobody decided about
+
+EXAMPLE = """--mask first.png            an indexed PNG, value = object id, on frame 0
+--mask later.png@120        the same on frame 120
+--point 1:320,180           a click on object 1 at x=320, y=180; repeat it for more clicks
+--box 2@5:10,20,200,240     a box x0,y0,x1,y1 around object 2 on frame 5
+--scribble 3:10,10;60,80    a stroke over object 3"""
+
+FORMS = {
+    "--point": "ID[@FRAME]:x,y, such as 1:320,180",
+    "--box": "ID[@FRAME]:x0,y0,x1,y1, such as 2@5:10,20,200,240",
+    "--scribble": "ID[@FRAME]:x,y;x,y;..., such as 3:10,10;60,80",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One object as one flag names it. said: the flag and its text, for messages; void: pixels of its mask file that say 255."""
+
+    said: str
+    frame: int
+    object_id: int
+    shape: Shape
+    void: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFlags:
+    """The prompt flags of one command, as given."""
+
+    masks: Sequence[str] = ()
+    points: Sequence[str] = ()
+    boxes: Sequence[str] = ()
+    scribbles: Sequence[str] = ()
+
+    def parse(self) -> tuple[Flag, ...]:
+        """Every object on every frame, one Flag each, in frame order. Raises BadPrompt: unreadable, twice the same, or none at all."""
+        named = [flag for text in self.masks for flag in _mask_file(text)]
+        named += _clicks(self.points)
+        named += [_one("--box", text, lambda said, body: Box(_numbers(said, body, 4))) for text in self.boxes]
+        named += [_one("--scribble", text, lambda said, body: Scribble(_pairs(said, body))) for text in self.scribbles]
+        if not named:
+            raise BadPrompt(f"no object was named, expected at least one prompt. Say what to follow, for example:\n{EXAMPLE}")
+        _refuse_twice(named)
+        return tuple(sorted(named, key=lambda flag: (flag.frame, flag.object_id)))
+
+
+def prompts(flags: Iterable[Flag], session: str, view: str = "main") -> tuple[Prompt, ...]:
+    """One Prompt a frame, its objects together."""
+    frames: dict[int, list[ObjectPrompt]] = {}
+    for flag in flags:
+        frames.setdefault(flag.frame, []).append(ObjectPrompt(flag.object_id, flag.shape))
+    return tuple(Prompt(FrameKey(session, view, frame), f"flags@{frame}", tuple(objects)) for frame, objects in frames.items())
+
+
+def check(flags: Iterable[Flag], size_hw: tuple[int, int]) -> None:
+    """Raise BadPrompt for a shape that does not fit a frame of `size_hw`, naming the flag: sooner than when its frame comes."""
+    for flag in flags:
+        try:
+            rasterize(flag.shape, size_hw)
+        except BadPrompt as error:
+            raise BadPrompt(f"{flag.said}: {error}") from error
+
+
+def _refuse_twice(flags: Sequence[Flag]) -> None:
+    seen: dict[tuple[int, int], Flag] = {}
+    for flag in flags:
+        before = seen.setdefault((flag.frame, flag.object_id), flag)
+        if before is not flag:
+            raise BadPrompt(f"object {flag.object_id} has two shapes on frame {flag.frame}: {before.said} and {flag.said}; keep one")
+
+
+def _mask_file(text: str) -> Iterator[Flag]:
+    path, frame = _at_frame(text)
+    said = f"--mask {text}"
+    ids = read_ids(path)
+    named = [int(i) for i in np.unique(ids) if i not in (0, VOID)]
+    if not named:
+        found = ", ".join(str(i) for i in np.unique(ids))
+        raise BadPrompt(
+            f"{said}: its pixel values are {found}, expected object ids from 1 to {VOID - 1} ({VOID} means undecided, as in DAVIS); "
+            "save it as an indexed PNG whose value is the object's id"
+        )
+    for object_id in named:
+        yield Flag(said, frame, object_id, Mask(rle.encode(ids == object_id)), void=int((ids == VOID).sum()))
+
+
+def read_ids(path: str | Path) -> np.ndarray:
+    """The object ids of an indexed (or 8-bit grey) PNG: uint8 [H, W], 0 = background, 255 = undecided. Raises BadPrompt."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L"):
+                raise BadPrompt(f"mask {path} is a {image.mode} picture, expected an indexed or 8-bit grey PNG; its values are the ids")
+            return np.array(image)
+    except FileNotFoundError as error:
+        raise BadPrompt(f"mask {path} does not exist, expected an indexed PNG; check the path") from error
+    except (OSError, UnidentifiedImageError) as error:
+        raise BadPrompt(f"mask {path} is no picture that can be read ({error}), expected an indexed PNG") from error
+
+
+def _at_frame(text: str) -> tuple[str, int]:
+    """FILE[@FRAME]: only digits after the last @ are a frame, and a file of the whole name wins."""
+    path, at, frame = text.rpartition("@")
+    if at and path and frame.isdecimal() and not Path(text).exists():
+        return path, int(frame)
+    return text, 0
+
+
+def _one(flag: str, text: str, shape: Callable[[str, str], Shape]) -> Flag:
+    """ID[@FRAME]:BODY with the shape that `shape(said, BODY)` reads."""
+    said = f"{flag} {text}"
+    head = re.fullmatch(r"(\d+)(?:@(\d+))?:(.+)", text.strip())
+    if not head:
+        raise BadPrompt(f"{said} cannot be read, expected {FORMS[flag]}")
+    object_id = int(head[1])
+    if not 1 <= object_id <= MAX_OBJECT_ID:
+        raise BadPrompt(f"{said}: object id is {object_id}, expected 1 to {MAX_OBJECT_ID}")
+    return Flag(said, int(head[2] or 0), object_id, shape(said, head[3]))
+
+
+def _clicks(texts: Sequence[str]) -> list[Flag]:
+    """Clicks on one object of one frame belong together."""
+    clicks: dict[tuple[int, int], list[Flag]] = {}
+    for text in texts:
+        flag = _one("--point", text, lambda said, body: Points((_numbers(said, body, 2),)))
+        clicks.setdefault((flag.frame, flag.object_id), []).append(flag)
+    return [
+        Flag(" ".join(f.said for f in same), frame, object_id, Points(tuple(xy for f in same for xy in f.shape.xy)))
+        for (frame, object_id), same in clicks.items()
+    ]
+
+
+def _pairs(said: str, body: str) -> tuple[tuple[float, float], ...]:
+    return tuple(_numbers(said, pair, 2) for pair in body.strip().strip(";").split(";"))
+
+
+def _numbers(said: str, body: str, count: int) -> tuple[float, ...]:
+    """Exactly `count` numbers, separated by commas; whether they lie on the frame is asked when its size is known."""
+    try:
+        values = tuple(float(part) for part in body.split(","))
+    except ValueError as error:
+        raise BadPrompt(f"{said}: {error}, expected {FORMS[said.split()[0]]}") from error
+    if len(values) != count:
+        raise BadPrompt(f"{said}: {body!r} is not {count} numbers, expected {FORMS[said.split()[0]]}")
+    return values
