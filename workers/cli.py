@@ -6,8 +6,10 @@ What a command does is in a module of its own (run.py, ...), loaded when the com
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,13 +130,14 @@ def _run(job: Job, overwrite: bool, quiet: bool) -> None:
     from .tally import Tally
 
     say = Console(quiet=quiet, highlight=False)
-    tally, began = Tally(), time.perf_counter()
+    tally = Tally()
     with open_source(job.url, session=SESSION, limit=job.limit) as source:
         job.refuse_misfits(source)
         refuse_results(job.out, overwrite)
         for note in job.notes():
             say.print(note)
         model = load_model(job.settings)
+        began = time.perf_counter()
         try:
             with _progress(say, source) as advance:
                 run(job, source, model, tally, lambda answer: advance())
@@ -172,12 +175,13 @@ def _summary(console: Console, tally: Tally, seconds: float, job: Job) -> None:
     ids = ", ".join(map(str, sorted(tally.objects))) or "none"
     counts = ", ".join(f"{tally.masks[status]} {status}" for status in ("seen", "carried", "absent"))
     unusual = {status: n for status, n in tally.statuses.items() if status in ("distrusted", "undecodable", "no_prompt") and n}
-    console.print(f"[bold]{tally.frames}[/] frames in {seconds:.1f} s; objects {ids}: {counts}")
+    say = partial(console.print, soft_wrap=True)
+    say(f"[bold]{tally.frames}[/] frames in {seconds:.1f} s; objects {ids}: {counts}")
     if unusual:
-        console.print("frames " + ", ".join(f"{status}: {n}" for status, n in unusual.items()))
+        say("frames " + ", ".join(f"{status}: {n}" for status, n in unusual.items()))
     times = (f"{stage} {tally.times[stage].quantile(0.5):.1f}" for stage in STAGES if stage in tally.times)
-    console.print("ms per frame (median): " + ", ".join(times))
-    console.print(f"results in [bold]{escape(str(job.out))}[/]: masks/, masks.jsonl, {'overlay.mp4, ' if job.overlay else ''}run.json")
+    say("ms per frame (median): " + ", ".join(times))
+    say(f"results in [bold]{escape(str(job.out))}[/]: masks/, masks.jsonl, {'overlay.mp4, ' if job.overlay else ''}run.json")
 
 
 @weights_app.command("inspect")
@@ -207,7 +211,12 @@ def _inspection_table(found: Inspection) -> Table:
     table.add_row("tensors", f"{found.tensors} ({', '.join(f'{n} {dtype}' for dtype, n in sorted(found.dtypes.items()))})")
     table.add_row("parameters", f"{found.parameters:,}")
     table.add_row("digest", found.digest)
-    for name, values in (("extra, not in PSALM", found.extras), ("not used", found.unused), ("note", found.notes)):
+    for name, values in (("extra, not in PSALM", _by_part(found.extras)), ("not used", _by_part(found.unused)), ("note", found.notes)):
         if values:
             table.add_row(name, escape("\n".join(values)))
     return table
+
+
+def _by_part(tensors: list[str]) -> list[str]:
+    """Tensor names, counted by the part of the model they belong to."""
+    return [f"{part}.* ({count} tensors)" for part, count in Counter(name.partition(".")[0] for name in tensors).items()]

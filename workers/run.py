@@ -118,7 +118,7 @@ def run(job: Job, source: Source, model: Model, tally: Tally, on_answer: Callabl
     try:
         with ExitStack() as stack:
             sinks = [stack.enter_context(closing(sink)) for sink in _sinks(job, source)]
-            for frame, answer in embedded.answer(_read(source, tally), prompts(job.flags, SESSION)):
+            for frame, answer in embedded.answer(_read(job, source, tally), prompts(job.flags, SESSION)):
                 written = time.perf_counter()
                 for sink in sinks:
                     sink.write(frame, answer)
@@ -153,8 +153,8 @@ def _sinks(job: Job, source: Source) -> list[Sink]:
     return [*sinks, OverlaySink(job.out / OVERLAY, source.fps)] if job.overlay else sinks
 
 
-def _read(source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
-    """The source's frames, their time counted as the stage `read`."""
+def _read(job: Job, source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
+    """The source's frames, their time counted as the stage `read`. Raises BadPrompt for a prompt that does not fit, naming its flag."""
     frames = iter(source)
     while True:
         began = time.perf_counter()
@@ -162,4 +162,5 @@ def _read(source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
         if frame is None:
             return
         tally.time("read", (time.perf_counter() - began) * 1e3)
+        check((flag for flag in job.flags if flag.frame == frame.key.index), frame.size_hw)
         yield frame

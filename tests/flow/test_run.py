@@ -123,6 +123,14 @@ def test_a_run_that_is_interrupted_leaves_readable_results(clip_folder, tmp_path
     assert json.loads((out / "run.json").read_text())["stopped_by"] == "KeyboardInterrupt"
 
 
+def test_a_mask_that_does_not_fit_a_later_picture_is_named_and_the_results_before_are_kept(clip_folder, tmp_path):
+    narrow = tmp_path / "narrow.png"
+    Image.fromarray(np.ones((72, 95), np.uint8)).save(narrow)
+    with pytest.raises(BadPrompt, match=r"--mask .*narrow\.png@3.*72, 95.*72, 96"):
+        run_job(job(clip_folder, tmp_path / "out", boxes=[BOX], masks=[f"{narrow}@3"]))
+    assert len(lines(tmp_path / "out")) == 3
+
+
 def test_a_prompt_beyond_the_last_frame_is_an_error_and_the_results_are_kept(clip_folder, tmp_path):
     with pytest.raises(BadPrompt, match=r"after 5 frames.*frame 9 \(object 2\)"):
         run_job(job(clip_folder, tmp_path / "out", boxes=[BOX, "2@9:1,2,3,4"]))
