@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 
 def pair_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -42,40 +43,12 @@ def best_distinct(worth: np.ndarray) -> list[int | None]:
     """One column a row, no column twice, the sum of their worth the greatest: float [K, N] >= 0 -> K columns.
 
     None for a row that gets nothing; an entry of 0 is never chosen.
-    Source: the Hungarian method by shortest augmenting paths (Jonker and Volgenant 1987); scipy has it, but only training needs scipy.
     """
-    rows, columns = worth.shape
-    cost = np.concatenate([-worth, np.zeros((rows, rows))], axis=1)  # the last columns mean "nothing"
-    row_price, column_price = np.zeros(rows), np.zeros(columns + rows)
-    owner, chosen = np.full(columns + rows, -1), np.full(rows, -1)
-    for start in range(rows):
-        distance, reached_from, settled, column = _shortest_path(start, cost - row_price[:, None] - column_price, owner)
-        inner = np.flatnonzero(settled & (owner >= 0))
-        row_price[start] += distance[column]
-        row_price[owner[inner]] += distance[column] - distance[inner]
-        column_price[inner] -= distance[column] - distance[inner]
-        while column >= 0:  # hand the columns along the path on, back to `start`, which had none
-            row = reached_from[column]
-            owner[column] = row
-            chosen[row], column = column, chosen[row]
-    return [int(c) if c < columns and worth[k, c] > 0 else None for k, c in enumerate(chosen)]
-
-
-def _shortest_path(start: int, reduced: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Dijkstra from a row to the nearest free column: distances, the row each column was reached from, settled columns, that column."""
-    distance = np.full(reduced.shape[1], np.inf)
-    reached_from = np.full(reduced.shape[1], -1)
-    settled = np.zeros(reduced.shape[1], bool)
-    row, so_far = start, 0.0
-    while True:
-        nearer = ~settled & (so_far + reduced[row] < distance)
-        distance[nearer] = so_far + reduced[row, nearer]
-        reached_from[nearer] = row
-        column = int(np.argmin(np.where(settled, np.inf, distance)))
-        settled[column] = True
-        if owner[column] < 0:
-            return distance, reached_from, settled, column
-        row, so_far = owner[column], distance[column]
+    picks: list[int | None] = [None] * len(worth)
+    for row, column in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+        if worth[row, column] > 0:
+            picks[row] = int(column)
+    return picks
 
 
 def _packed(masks: np.ndarray) -> np.ndarray:

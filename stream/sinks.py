@@ -72,30 +72,47 @@ class OverlaySink:
     """An H.264 mp4 of the frames under their masks, as large as the first frame; other sizes are letterboxed into it."""
 
     def __init__(self, path: Path | str, fps: float) -> None:
+        self._video = VideoWriter(path, fps)
+        self._size_hw: tuple[int, int] | None = None
+
+    def write(self, frame: Frame, mask_frame: MaskFrame) -> None:
+        """Paint and encode one frame."""
+        self._size_hw = self._size_hw or mask_frame.size_hw
+        try:
+            image = frame.pixels()
+        except Undecodable:  # answered as such: the overlay says so on black
+            image = None
+        self._video.write(overlay(image, mask_frame, self._size_hw))
+
+    def close(self) -> None:
+        """Finish the file; without a frame an empty file remains."""
+        self._video.close()
+
+
+class VideoWriter:
+    """An H.264 mp4 of RGB pictures of one size, uint8 [H, W, 3]; odd sides are padded by one pixel, as yuv420p wants."""
+
+    def __init__(self, path: Path | str, fps: float) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         self._stream = self._container.add_stream(
             "libx264", Fraction(fps).limit_denominator(1001), options={"crf": "20", "preset": "veryfast"}
         )
         self._stream.pix_fmt = "yuv420p"
-        self._size_hw: tuple[int, int] | None = None
+        self._started = False
 
-    def write(self, frame: Frame, mask_frame: MaskFrame) -> None:
-        """Paint and encode one frame."""
-        if self._size_hw is None:
-            self._size_hw = mask_frame.size_hw
-            self._stream.height, self._stream.width = (side + side % 2 for side in self._size_hw)
-        try:
-            image = frame.pixels()
-        except Undecodable:  # answered as such: the overlay says so on black
-            image = None
-        painted = overlay(image, mask_frame, self._size_hw)
-        even = np.pad(painted, ((0, painted.shape[0] % 2), (0, painted.shape[1] % 2), (0, 0)), mode="edge")
+    def write(self, rgb: np.ndarray) -> None:
+        """Encode one picture."""
+        height, width = rgb.shape[:2]
+        if not self._started:
+            self._stream.height, self._stream.width = height + height % 2, width + width % 2
+            self._started = True
+        even = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
 
     def close(self) -> None:
-        """Encode what is still in the encoder and finish the file; without a frame an empty file remains."""
-        if self._size_hw is not None:
+        """Encode what is still in the encoder and finish the file. May be called twice."""
+        if self._started:
             self._container.mux(self._stream.encode())
-            self._size_hw = None
+            self._started = False
         self._container.close()

@@ -184,6 +184,26 @@ def _summary(console: Console, tally: Tally, seconds: float, job: Job) -> None:
     say(f"results in [bold]{escape(str(job.out))}[/]: masks/, masks.jsonl, {'overlay.mp4, ' if job.overlay else ''}run.json")
 
 
+@app.command("demo", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def demo_command(
+    context: typer.Context,
+    video: Annotated[str | None, typer.Argument(metavar="[VIDEO]", help="A video; without one, a clip is found or drawn.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results, replaced each time.")] = Path("out/demo"),
+) -> None:
+    """Segment a video without saying what: takes the middle of the picture. More flags go to [bold]run[/].
+
+    [bold]psalm-stream demo holiday.mp4[/]
+
+    [bold]psalm-stream demo holiday.mp4 --point 1:640,360[/]
+    """
+    with clean_errors():
+        from .demo import demo_arguments
+
+        arguments, chosen = demo_arguments(video, context.args, out_dir)
+    out.print(chosen, soft_wrap=True)
+    app(["run", *arguments])
+
+
 @weights_app.command("inspect")
 def inspect_command(path: Annotated[str, typer.Argument(metavar="PATH", help="A folder, a Hugging Face id, or nano.")]) -> None:
     """Say what a checkpoint is, its digest, and whether it fits. Exit code 1 when it does not.
