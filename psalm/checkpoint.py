@@ -125,13 +125,19 @@ def _list_tensors(file: Path) -> Iterator[tuple[str, Stored]]:
 
 def _load_bin(file: Path) -> Mapping[str, Tensor]:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe pickle
         raise BadWeights(f"{file}: torch.load(weights_only=True) refuses it ({error}); expected a plain state dict") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise BadWeights(f"{file}: holds more than tensors by name, expected a plain state dict; save only the model's state_dict()")
+    return tensors
 
 
 def _read_json(file: Path) -> dict[str, object]:
     try:
-        return json.loads(file.read_text())
+        values = json.loads(file.read_text())
     except ValueError as error:
         raise BadWeights(f"{file}: not JSON ({error}); download it again") from error
+    if not isinstance(values, dict):
+        raise BadWeights(f"{file}: holds a {type(values).__name__}, expected a JSON object; download it again")
+    return values

@@ -57,10 +57,9 @@ def place(key: str, config: PsalmConfig) -> Place:
 
 
 def cut(fused: Tensor, where: Place) -> Tensor:
-    """Our third of a fused tensor [3 * n, ...]."""
+    """Our third of a fused tensor [3 * n, ...], as a view: [n, ...], or [heads, n / heads, ...] when heads are interleaved."""
     if where.heads:
-        per_head = fused.unflatten(0, (where.heads, 3, -1))
-        return per_head[:, where.part].flatten(0, 1)
+        return fused.unflatten(0, (where.heads, 3, -1))[:, where.part]
     return fused.chunk(3)[where.part]
 
 
