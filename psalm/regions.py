@@ -58,6 +58,11 @@ def sample_indices(masks: Tensor, seed: int) -> Tensor:
     return torch.stack(rows)
 
 
+def sampled_points(masks: Tensor, seed: int) -> Tensor:
+    """PSALM's 256 seeded points a mask. masks: bool [K, S, S]; returns [K, 256, 2]."""
+    return points_from_indices(masks, sample_indices(masks.cpu(), seed).to(masks.device))
+
+
 def _corner_weights(pixels: int, cells: int, like: Tensor) -> Tensor:
     """Bilinear weights [pixels, cells] of reading position i / pixels with align_corners."""
     position = torch.arange(pixels, dtype=like.dtype, device=like.device) / pixels * (cells - 1)

@@ -21,19 +21,23 @@ from .model import ImageFeatures, Psalm, Sample
 from .postprocess import mask_scores, upsample_masks
 from .preprocess import geometry, pad_image, pad_mask
 from .prompt import tokenize
-from .regions import points_from_indices, pool_mean, pool_points, sample_indices
+from .regions import pool_mean, pool_points
 from .tokenizer import FolderTokenizer
 
 REMEMBERED_FRAMES = 64
 FrameId = tuple[object, int]
+RegionPoints = Callable[[Tensor, int], Tensor]
 
 
 class Segmenter:
-    """A loaded PSALM. digest names its weights; config its sizes."""
+    """A loaded PSALM. digest names its weights; config its sizes.
 
-    def __init__(self, network: Psalm, tokenizer: FolderTokenizer, digest: str, sampled_regions: bool = False) -> None:
+    region_points(masks bool [K, S, S], seed) -> [K, P, 2]: where regions are pooled, see regions.py; None: at every mask pixel.
+    """
+
+    def __init__(self, network: Psalm, tokenizer: FolderTokenizer, digest: str, region_points: RegionPoints | None = None) -> None:
         self.network, self.tokenizer, self.digest = network, tokenizer, digest
-        self.sampled_regions = sampled_regions
+        self.region_points = region_points
         self._remembered: OrderedDict[FrameId, ImageFeatures] = OrderedDict()
 
     @property
@@ -90,9 +94,9 @@ class Segmenter:
         return self.network.region_tokens(features, padded, self._pooling(padded, seed))
 
     def _pooling(self, masks: Tensor, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
-        if not self.sampled_regions:
+        if not self.region_points:
             return pool_mean
-        points = points_from_indices(masks, sample_indices(masks.cpu(), seed).to(masks.device))
+        points = self.region_points(masks, seed)
         return lambda feature_map, _: pool_points(feature_map, points)
 
     def _encode(self, frame: Frame, encoded: dict[FrameId, ImageFeatures]) -> ImageFeatures:

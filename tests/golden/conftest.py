@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from psalm_stream.psalm import weights
 from psalm_stream.psalm.config import MaskConfig, PhiConfig, PsalmConfig, SwinConfig
+from walk import GOLDEN, Report
 
-ROOT = Path(__file__).parents[2]
-GOLDEN = Path(os.environ.get("PSALM_GOLDEN", ROOT / "../shared/golden/psalm-tiny"))
+LEDGER = pytest.StashKey[Report]()
 
 
 def golden_config(values: dict) -> PsalmConfig:
@@ -79,3 +78,24 @@ def segmenter(checkpoint_folder: Path) -> weights.Segmenter:
 def rounded_segmenter(checkpoint_folder: Path) -> weights.Segmenter:
     """The golden model in the official rounding."""
     return weights.load(checkpoint_folder, official_rounding=True)
+
+
+@pytest.fixture
+def trainable_segmenter(checkpoint_folder: Path) -> weights.Segmenter:
+    """A copy of the golden model of its own, for gradients."""
+    return weights.load(checkpoint_folder)
+
+
+@pytest.fixture(scope="session")
+def ledger(pytestconfig: pytest.Config) -> Report:
+    """What all walks of the session came to."""
+    return pytestconfig.stash.setdefault(LEDGER, Report())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how much was compared."""
+    report = config.stash.get(LEDGER, None)
+    if report is not None:
+        groups = ", ".join(f"{group} {count}" for group, count in report.exempt.most_common() if count)
+        told = f"golden: {report.compared} tensors compared, {report.exempt.total()} exempt ({groups}); "
+        terminalreporter.write_line(f"{told}{report.results} JSON results and {report.pictures} padded pictures compared")

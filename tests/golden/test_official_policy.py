@@ -1,9 +1,8 @@
 """The decisions of the official DAVIS loop, replayed on its recorded scores and masks."""
 
-import json
-import os
+from __future__ import annotations
+
 from itertools import combinations, groupby
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,33 +10,23 @@ from psalm_stream.psalm.official_policy import pick_distinct
 from psalm_stream.psalm.overlap import pair_iou
 from psalm_stream.psalm.preprocess import pad_mask
 from psalm_stream.psalm.tracker import Rules, plan, prompted, settle
-from psalm_stream.stream.rle import decode, encode
-from psalm_stream.stream.types import Frame, FrameKey, FrameStatus, Mask, ObjectPrompt, Prompt, Proposals, TrackState
-from safetensors.numpy import load_file
+from psalm_stream.stream.rle import encode
+from psalm_stream.stream.types import FrameStatus, Mask, ObjectPrompt, Prompt, Proposals, TrackState
+from video import frame_of, painted
+from walk import case_names, load_case, sizes, unpack
 
-GOLDEN = Path(os.environ.get("PSALM_GOLDEN") or Path(__file__).parents[3] / "shared/golden/psalm-tiny")
-if not (GOLDEN / "cases/video_davis.json").exists():
-    pytest.skip(f"no golden data at {GOLDEN}; set PSALM_GOLDEN", allow_module_level=True)
+if "video_davis" not in case_names():
+    pytest.skip("no golden video; set PSALM_GOLDEN", allow_module_level=True)
 
-SIDE = json.loads((GOLDEN / "config.json").read_text())["image_size"]
-CASE = json.loads((GOLDEN / "cases/video_davis.json").read_text())
-TENSORS = load_file(GOLDEN / "cases/video_davis.safetensors")
-ITEMS = CASE["frames"]
-
-
-def bits(packed, shape):
-    return np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape).astype(bool)
+CASE = load_case("video_davis")
+ITEMS = CASE.told["frames"]
 
 
 def recorded(item):
     """The scores [K, Q] and masks [Q, H, W] of one item."""
-    scores = np.ascontiguousarray(TENSORS[f"f{item['index']}.out.scores"].T)
+    scores = np.ascontiguousarray(CASE.tensors[f"f{item['index']}.out.scores"].T)
     shape = (scores.shape[1], item["height"], item["width"])
-    return scores, bits(TENSORS[f"f{item['index']}.out.masks_packed"], shape)
-
-
-def picture(video, index, name, size_hw):
-    return Frame(FrameKey(video, "main", index), index, False, tuple(size_hw), (GOLDEN / name).read_bytes())
+    return scores, unpack(CASE.tensors[f"f{item['index']}.out.masks_packed"], shape).numpy()
 
 
 def replay():
@@ -46,15 +35,15 @@ def replay():
     for video, items in groupby(ITEMS, lambda item: item["video"]):
         items = list(items)
         rules = Rules("official", oracle={n: tuple(item["gt_ids_in_frame"]) for n, item in enumerate(items, start=1)})
-        label = TENSORS[f"video.{video}.first_frame_label"]
-        first = picture(video, 0, items[0]["first_frame_image"], label.shape)
+        label = CASE.tensors[f"video.{video}.first_frame_label"].numpy()
+        first = frame_of(video, 0, items[0]["first_frame_image"], label.shape)
         objects = tuple(ObjectPrompt(int(i), Mask(encode(label == i))) for i in np.unique(label) if i)
         state = prompted(TrackState(video), Prompt(first.key, "first", objects))
         nothing = Proposals(np.zeros((0, 1), np.float32), lambda queries, shape=label.shape: np.zeros((0, *shape), bool))
         state, _ = settle(state, first, plan(state, first, rules), nothing, rules, "")
         memory_index = 0
         for n, item in enumerate(items, start=1):
-            frame = picture(video, n, item["image"], (item["height"], item["width"]))
+            frame = frame_of(video, n, item["image"], (item["height"], item["width"]))
             scores, masks = recorded(item)
             request = plan(state, frame, rules)
             state, answer = settle(state, frame, request, Proposals(scores, lambda queries, masks=masks: masks[list(queries)]), rules, "")
@@ -82,9 +71,8 @@ def test_the_recorded_objects_are_asked_for_in_their_order(item, request_made, a
 
 @EVERY_STEP
 def test_the_prompt_masks_are_the_recorded_ones_to_the_pixel(item, request_made, answer, memory_index):
-    padded = np.array([pad_mask(region.mask, SIDE) for region in request_made.condition.regions])
-    packed = TENSORS[f"f{item['index']}.in.vp_region_masks"]
-    assert np.array_equal(padded, bits(packed, CASE["bit_packed_shapes"][f"f{item['index']}.in.vp_region_masks"]))
+    padded = np.array([pad_mask(region.mask, sizes()["image_size"]) for region in request_made.condition.regions])
+    assert np.array_equal(padded, CASE.bits(f"f{item['index']}.in.vp_region_masks"))
 
 
 @EVERY_STEP
@@ -111,8 +99,4 @@ def test_memory_is_refused_exactly_where_it_was(item, request_made, answer, memo
 
 @EVERY_STEP
 def test_the_painted_frame_is_the_recorded_one_to_the_pixel(item, request_made, answer, memory_index):
-    painted = np.zeros((item["height"], item["width"]), np.uint8)
-    for found in answer.objects:
-        if found.rle is not None:
-            painted[decode(found.rle)] = found.object_id
-    assert np.array_equal(painted, TENSORS[f"f{item['index']}.out.fused"])
+    assert np.array_equal(painted(answer), CASE.tensors[f"f{item['index']}.out.fused"])

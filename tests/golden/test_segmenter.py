@@ -1,0 +1,119 @@
+"""`segment` itself, as the service calls it: requests made of golden pictures give the recorded scores, alone or in one batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inputs import RADII, condition_of
+from psalm_stream.psalm.regions import points_from_indices
+from psalm_stream.psalm.segmenter import Segmenter
+from psalm_stream.psalm.visual_prompts import grow
+from psalm_stream.stream.types import Frame, FrameKey, Proposals, Region, Regions, Request
+from results import in_order_of
+from torch import Tensor
+from walk import FRAGILE, FRAGILE_MARGIN, GOLDEN, SCORE, Case, case_names, few, load_case, unpack
+
+TASKS = {name: str(load_case(name).told.get("task")) for name in case_names()}
+CATEGORIES = [name for name, task in TASKS.items() if task in ("panoptic", "instance")]
+SENTENCES = [name for name, task in TASKS.items() if task == "referring"]
+REGIONS = [name for name, task in TASKS.items() if task == "region" and "in.prompt_masks_original" in load_case(name).tensors]
+PAIRS = [name for name, task in TASKS.items() if task.startswith("egoexo")]
+BATCH_TOLERANCE = 1e-5
+
+
+def frame_of(name: str, size_hw: tuple[int, int]) -> Frame:
+    return Frame(FrameKey("golden", name, 0), 0, False, tuple(size_hw), (GOLDEN / name).read_bytes())
+
+
+def request_of(case: Case) -> Request:
+    """What a case of one image asks."""
+    frame = frame_of(case.told["images"][0], (case.told["height"][0], case.told["width"][0]))
+    if case.told["task"] != "region":
+        return Request(frame, condition_of(case.told))
+    radius = RADII.get(case.told["region_type"])
+    masks = [grow(mask, radius) if radius else mask for mask in case.bits("in.prompt_masks_original").numpy()]
+    return Request(frame, Regions(tuple(Region(n, frame, mask) for n, mask in enumerate(masks, start=1))))
+
+
+def pair_request(case: Case, sample: int) -> Request:
+    """What one sample of a case of two views asks."""
+    told = case.told["samples"][sample]
+    masks = {i: case.bits(f"s{sample}.vp_mask_original.{i}").numpy() for i in told["ids"]}
+    other = frame_of(told["vp_image"], next(iter(masks.values())).shape)
+    regions = tuple(Region(i, other, mask) for i, mask in masks.items())
+    return Request(frame_of(told["image"], (told["height"], told["width"])), Regions(regions))
+
+
+def answer(segmenter: Segmenter, request: Request, points: Tensor | None = None) -> Proposals:
+    """One answer of a fresh Segmenter; points: [K, P, 2], where its regions are pooled; None: at every mask pixel."""
+    left = iter(() if points is None else points)
+    pooled_at = None if points is None else lambda masks, seed: next(left)[None]
+    return Segmenter(segmenter.network, segmenter.tokenizer, segmenter.digest, pooled_at).segment([request])[0]
+
+
+def recorded_points(case: Case) -> Tensor:
+    return points_from_indices(case.bits("in.region_masks.0"), case.tensors["rng.region_point_index"])
+
+
+def assert_scores(found: np.ndarray, recorded: Tensor) -> None:
+    assert found.shape == recorded.shape
+    assert np.abs(found - recorded.numpy()).max() <= SCORE * recorded.abs().max()
+
+
+def assert_masks(found: np.ndarray, case: Case) -> None:
+    recorded = unpack(case.tensors["out.masks_packed"], case.told["out_masks_shape"]).numpy()
+    assert found.shape == recorded.shape
+    assert (found != recorded).sum() <= few(found.size)
+
+
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_categories_asked_of_the_service_score_as_recorded(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    proposals = answer(segmenter, request_of(case))
+    pairs = case.tensors["out.topk_flat_index_before_thing_filter"]
+    categories = len(proposals.scores)
+    if TASKS[name] == "panoptic":
+        pairs = pairs[torch.tensor(case.told["is_thing"]).bool()[pairs % categories]]
+    assert_scores(proposals.scores[pairs % categories, pairs // categories], case.tensors["out.scores"])
+    assert_masks(proposals.masks((pairs // categories).tolist()), case)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_sentences_asked_of_the_service_score_as_recorded(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    proposals = answer(segmenter, request_of(case))
+    order = in_order_of(torch.arange(proposals.scores.shape[1]), case.tensors["out.topk_query_index"])
+    assert_scores(proposals.scores[0][order], case.tensors["out.scores"])
+    assert_masks(proposals.masks(order.tolist()), case)
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_regions_asked_of_the_service_score_as_recorded_when_pooled_at_the_recorded_points(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    proposals = answer(segmenter, request_of(case), recorded_points(case))
+    assert_scores(proposals.scores.T, case.tensors["out.scores"])
+    assert_masks(proposals.masks(range(proposals.scores.shape[1])), case)
+
+
+def every_request() -> list[tuple[Request, float]]:
+    """All requests of the folder, with what their scores may differ by when another order of summation answers them."""
+    asked = [(request_of(load_case(name)), load_case(name).told["attn_mask_margin"]) for name in (*CATEGORIES, *SENTENCES, *REGIONS)]
+    for case in map(load_case, PAIRS):
+        asked += [(pair_request(case, n), sample["attn_mask_margin"]) for n, sample in enumerate(case.told["samples"])]
+    return [(request, FRAGILE if min(margins) < FRAGILE_MARGIN else BATCH_TOLERANCE) for request, margins in asked]
+
+
+def test_a_batch_of_mixed_requests_is_answered_as_each_request_alone(golden: Path, segmenter: Segmenter) -> None:
+    asked = every_request()
+    assert len({len(r.condition.regions) for r, _ in asked if isinstance(r.condition, Regions)}) > 1
+    together = Segmenter(segmenter.network, segmenter.tokenizer, segmenter.digest).segment([request for request, _ in asked])
+    for (request, tolerance), batched in zip(asked, together, strict=True):
+        alone = answer(segmenter, request)
+        queries = range(alone.scores.shape[1])
+        differing = (batched.masks(queries) != alone.masks(queries)).sum((1, 2))
+        assert differing.sum() <= few(len(queries) * np.prod(request.frame.size_hw), loose=tolerance == FRAGILE)
+        allowed = np.where(differing > 0, max(SCORE, tolerance), tolerance)  # a pixel more or less shows in the score of a small mask
+        assert (np.abs(batched.scores - alone.scores) <= allowed).all()
