@@ -94,7 +94,7 @@ class Segmenter:
         return self.network.region_tokens(features, padded, self._pooling(padded, seed))
 
     def _pooling(self, masks: Tensor, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
-        if not self.region_points:
+        if self.region_points is None:
             return pool_mean
         points = self.region_points(masks, seed)
         return lambda feature_map, _: pool_points(feature_map, points)

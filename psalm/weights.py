@@ -20,6 +20,7 @@ from .config import NAMED_CONFIGS, PsalmConfig, SwinConfig
 from .model import Psalm
 from .names import Place, cut, is_loaded, place, unused_shapes
 from .phi import HalfRoundedRotary, build_phi
+from .regions import sampled_points
 from .segmenter import Segmenter
 from .swin import Swin
 from .tokenizer import FolderTokenizer
@@ -99,7 +100,7 @@ def load(
         raise BadWeights(f"{checkpoint.folder}: {len(problems)} tensors do not fit the model:\n  {listed}")
     fill(network, checkpoint, dtype, official_rounding)
     digest = checkpoint.digest() + ("-rounded" if official_rounding else "")
-    return Segmenter(network.to(device).eval().requires_grad_(False), tokenizer, digest, sampled_regions)
+    return Segmenter(network.to(device).eval().requires_grad_(False), tokenizer, digest, sampled_points if sampled_regions else None)
 
 
 def inspect(name: str | Path) -> Inspection:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from inputs import RADII, condition_of
+from psalm_stream.psalm import weights
 from psalm_stream.psalm.regions import points_from_indices
 from psalm_stream.psalm.segmenter import Segmenter
 from psalm_stream.psalm.visual_prompts import grow
@@ -96,6 +97,15 @@ def test_regions_asked_of_the_service_score_as_recorded_when_pooled_at_the_recor
     proposals = answer(segmenter, request_of(case), recorded_points(case))
     assert_scores(proposals.scores.T, case.tensors["out.scores"])
     assert_masks(proposals.masks(range(proposals.scores.shape[1])), case)
+
+
+def test_regions_pooled_at_seeded_points_score_the_same_twice_and_otherwise_than_by_their_mean(
+    checkpoint_folder: Path, segmenter: Segmenter
+) -> None:
+    request = request_of(load_case(REGIONS[0]))
+    sampled = [weights.load(checkpoint_folder, sampled_regions=True).segment([request])[0].scores for _ in range(2)]
+    assert np.array_equal(*sampled)
+    assert not np.array_equal(sampled[0], answer(segmenter, request).scores)
 
 
 def every_request() -> list[tuple[Request, float]]:
