@@ -72,7 +72,7 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class PsalmConfig:
-    """All sizes of one model. image_size: side S of the padded square in pixels, a multiple of 64."""
+    """All sizes of one model. image_size: side S of the padded square in pixels, a multiple of 32."""
 
     image_size: int = 1024
     projector_planes: int = 2048
@@ -82,17 +82,12 @@ class PsalmConfig:
     extras: Extras = field(default_factory=Extras)
 
     def __post_init__(self) -> None:
-        if self.image_size <= 0 or self.image_size % 64:
-            raise BadConfig(f"image_size is {self.image_size}, expected a positive multiple of 64 (the projector's stride)")
+        if self.image_size <= 0 or self.image_size % 32:
+            raise BadConfig(f"image_size is {self.image_size}, expected a positive multiple of 32, the encoder's last stride")
         if self.mask.hidden_dim % 32 or self.mask.hidden_dim % self.mask.num_heads:
             raise BadConfig(
                 f"mask.hidden_dim is {self.mask.hidden_dim}, expected a multiple of 32 and of mask.num_heads ({self.mask.num_heads})"
             )
-
-    @property
-    def image_tokens(self) -> int:
-        """Tokens of one image in the language model."""
-        return (self.image_size // 64) ** 2
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a config.json, read back by `from_json`."""
@@ -120,11 +115,11 @@ NAMED_CONFIGS: dict[str, PsalmConfig] = {
     "nano": PsalmConfig(
         image_size=256,
         projector_planes=128,
-        swin=SwinConfig(embed_dim=32, depths=(2, 2, 4, 2), num_heads=(2, 4, 8, 16), window_size=8),
+        swin=SwinConfig(embed_dim=32, depths=(2, 2, 2, 2), num_heads=(2, 4, 8, 16), window_size=8),
         phi=PhiConfig(
             vocab_size=512, hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=1024
         ),
-        mask=MaskConfig(hidden_dim=96, num_queries=16, encoder_layers=2, encoder_ffn=256, decoder_layers=3, decoder_ffn=256),
+        mask=MaskConfig(hidden_dim=64, num_queries=16, encoder_layers=1, encoder_ffn=256, decoder_layers=3, decoder_ffn=256),
         extras=Extras(mask_prior=True, detail_pooling=True),
     ),
 }

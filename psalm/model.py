@@ -8,6 +8,7 @@ One forward answers a batch of samples of mixed conditions, each in full.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -108,7 +109,7 @@ class Psalm(nn.Module):
 
     def region_tokens(self, features: ImageFeatures, masks: Tensor, pool: Callable[[Tensor, Tensor], Tensor] = pool_mean) -> Tensor:
         """Pool masks bool [K, S, S] over one image's tokens, [K, D]; `pool(map [D, s, s], masks)` as in regions.py. Raises BadPrompt."""
-        side = self.config.image_size // 64
+        side = math.isqrt(len(features.tokens))
         pooled = pool(features.tokens.float().T.unflatten(1, (side, side)), masks).to(features.tokens.dtype)
         if self.ring_detail is not None:
             pooled = pooled + self.ring_detail(features.maps[1][0], masks)

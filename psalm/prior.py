@@ -15,6 +15,7 @@ from .mask_decoder import PriorQueries
 
 FEATURES = 16
 HIDDEN = 24
+KEEP_SCALE = 20  # one learned number must be able to grow as fast as a whole layer
 
 
 class MaskPrior(nn.Module):
@@ -55,7 +56,7 @@ class MaskPrior(nn.Module):
         """Refined logits [T, h, w] of one sample. mask_features: [d, h, w]; own_logits: the prior queries' [T, h, w]; carried: [T, h, w]."""
         shared = self.reduce(mask_features[None]).expand(len(carried), -1, -1, -1)
         stacked = torch.cat([shared, carried[:, None], own_logits[:, None].clamp(-10, 10) / 4], dim=1)
-        return self.refine(stacked)[:, 0] + self.keep * (2 * carried - 1)
+        return self.refine(stacked)[:, 0] + KEEP_SCALE * self.keep * (2 * carried - 1)
 
 
 def shrink(masks: Tensor) -> Tensor:
