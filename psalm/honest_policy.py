@@ -85,7 +85,7 @@ def settle(
 
     given: bool [H, W] by id, this frame's mask prompts: they own their pixels; motion: on | off | only. Masks never overlap.
     """
-    tracks = _tracks(view, request, given)
+    tracks = _tracks(view, request, given, {} if motion == "off" else request.carried)
     evidence = _evidence(tracks, request, proposals, given)
     worth = np.array([_worth(track, evidence, k, motion) for k, track in enumerate(tracks)]).reshape(evidence.condition.shape)
     picks, disputed = _without_duplicates(best_distinct(worth), worth, evidence.masks)
@@ -106,11 +106,11 @@ def settle(
     return answers, all_trusted
 
 
-def _tracks(view: ViewState, request: Request, given: Mapping[int, np.ndarray]) -> list[Track]:
+def _tracks(view: ViewState, request: Request, given: Mapping[int, np.ndarray], carried: Mapping[int, np.ndarray]) -> list[Track]:
     asked = {region.object_id: region for region in request.condition.regions}
     drawn = {p.object_id: (p.shape, asked[p.object_id].mask) for p in view.pending if p.object_id not in given}
     known = [o for o in view.objects if o.object_id not in drawn and o.object_id not in given]
-    tracks = [Track(o.object_id, o, None, request.carried.get(o.object_id), o.object_id in asked) for o in known]
+    tracks = [Track(o.object_id, o, None, carried.get(o.object_id), o.object_id in asked) for o in known]
     return tracks + [Track(object_id, None, shape_region, None, True) for object_id, shape_region in drawn.items()]
 
 

@@ -92,8 +92,8 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
 def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     """What the model is asked about a frame; None when its view knows no object yet.
 
-    Regions: what is remembered of each object, then what was drawn on this very frame. carried: the previous masks brought here by
-    motion (honest policy, motion not off), without those of objects that were prompted anew. Raises BadPrompt for a waiting prompt
+    Regions: what is remembered of each object, then what was drawn on this very frame. carried (honest policy): the previous masks
+    brought here by motion, or with motion off where they were, without those of objects that were prompted anew. Raises BadPrompt for a waiting prompt
     that does not fit this frame, Undecodable.
     """
     view = state.views.get(frame.key.view, ViewState())
@@ -107,7 +107,7 @@ def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     else:
         remembered = () if rules.motion == "only" else honest_policy.regions(known)
     new = tuple(Region(p.object_id, frame, mask) for p, mask in drawn if not isinstance(p.shape, Mask))
-    carried = _carried(view, known, frame) if rules.policy == "honest" and rules.motion != "off" else {}
+    carried = _carried(view, known, frame, rules.motion != "off") if rules.policy == "honest" else {}
     return Request(frame, Regions(remembered + new), carried, zlib.crc32(str(frame.key).encode()))
 
 
@@ -155,9 +155,11 @@ def _known(view: ViewState) -> tuple[ObjectState, ...]:
     return tuple(o for o in view.objects if o.object_id not in anew)
 
 
-def _carried(view: ViewState, known: tuple[ObjectState, ...], frame: Frame) -> dict[int, np.ndarray]:
+def _carried(view: ViewState, known: tuple[ObjectState, ...], frame: Frame, moving: bool) -> dict[int, np.ndarray]:
     masks = {o.object_id: decode(view.masks[o.object_id]) for o in known if o.object_id in view.masks}
-    return carry(masks, view.previous.pixels(), frame.pixels()) if masks else {}
+    if moving:
+        return carry(masks, view.previous.pixels(), frame.pixels()) if masks else {}
+    return {object_id: mask for object_id, mask in masks.items() if mask.shape == frame.size_hw}
 
 
 def _next_object(answer: Answer, before: ObjectState | None, prompt: ObjectPrompt | None, frame: Frame) -> ObjectState:

@@ -266,9 +266,10 @@ def test_motion_alone_asks_the_model_nothing():
     assert plan(state, SCENE.frame(1), ONLY).condition.regions == ()
 
 
-def test_without_motion_nothing_is_carried():
+def test_without_motion_the_model_is_told_where_the_masks_were():
     state = begun(SCENE.frame(0), SCENE.truth(0), OFF)
-    assert plan(state, SCENE.frame(1), OFF).carried == {}
+    told = plan(state, SCENE.frame(1), OFF).carried
+    assert all(np.array_equal(told[i], mask) for i, mask in SCENE.truth(0).items())
 
 
 def test_an_object_touching_the_border_is_seen_up_to_the_border():
