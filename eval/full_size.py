@@ -89,7 +89,7 @@ def ask(model: Segmenter, request: Request) -> np.ndarray:
     """The best mask of the first region, as the tracker would ask for it."""
     (proposals,) = model.segment([request])
     if not np.isfinite(proposals.scores).all():
-        raise AssertionError("scores are not finite: the random weights are too large for this type")
+        raise AssertionError(f"scores are not finite in {model.network.seg_query.dtype}")
     return proposals.masks([int(proposals.scores[0].argmax())])
 
 
