@@ -55,15 +55,15 @@ class DeformableAttention(nn.Module):
         nn.init.zeros_(self.attention_weights.bias)
 
     def forward(self, x: Tensor, position: Tensor, reference: Tensor, shapes_hw: list[tuple[int, int]]) -> Tensor:
-        """x, position: [B, N, width]; reference: [N, 2] cell centres as (x, y) fractions. Returns [B, N, width]."""
+        """x, position: [B, N, width]; reference: [N, 2] cell centres as (x, y) fractions, float32 or finer. Returns [B, N, width]."""
         batch, count, width = x.shape
         query = x + position
         value = self.value_proj(x).view(batch, count, self.heads, width // self.heads)
         offsets = self.sampling_offsets(query).view(batch, count, self.heads, LEVELS, self.points, 2)
         weights = self.attention_weights(query).view(batch, count, self.heads, LEVELS * self.points).softmax(-1)
         weights = weights.view(batch, count, self.heads, LEVELS, self.points)
-        sizes_wh = x.new_tensor([(w, h) for h, w in shapes_hw])
-        locations = reference[:, None, None, None] + offsets / sizes_wh[:, None]
+        sizes_wh = reference.new_tensor([(w, h) for h, w in shapes_hw])
+        locations = reference[:, None, None, None] + offsets.to(reference.dtype) / sizes_wh[:, None]
         return self.output_proj(ms_deform_attn(value, shapes_hw, locations, weights))
 
 
@@ -142,6 +142,7 @@ class PixelDecoder(nn.Module):
 
 def _cell_centres(height: int, width: int, like: Tensor) -> Tensor:
     """Centres of all cells, row by row, as (x, y) fractions [height * width, 2]."""
-    y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
-    x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
+    precise = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
+    y = (torch.arange(height, **precise) + 0.5) / height
+    x = (torch.arange(width, **precise) + 0.5) / width
     return torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).flatten(0, 1)

@@ -11,12 +11,14 @@ import copy
 import csv
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -37,16 +39,19 @@ from .shipping import save_checkpoint, train_tokenizer
 
 WARMUP_STEPS = 200
 EMA_DECAY = 0.998
+PORT = "29533"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """How long and on what. minutes: of wall time, the schedule's end; real, pasted: shares of clips from real video, and of real cut-outs
+    """How long and on what. minutes: of wall time, the schedule's end; batch: samples a step of each process; processes: that train
+    together on one core each, averaging gradients; real, pasted: shares of clips from real video, and of real cut-outs
     over real frames, among questions that need no words; the rest is drawn."""
 
     minutes: float = 90.0
-    batch: int = 8
-    learning_rate: float = 6e-4
+    batch: int = 4
+    processes: int = 2
+    learning_rate: float = 8e-4
     weight_decay: float = 0.01
     real: float = 0.35
     pasted: float = 0.25
@@ -57,12 +62,12 @@ class Recipe:
 class Questions(IterableDataset):
     """Endless batches of examples, one task each."""
 
-    def __init__(self, recipe: Recipe, size: int, real_dir: Path | None) -> None:
-        self.recipe, self.size, self.real_dir = recipe, size, real_dir
+    def __init__(self, recipe: Recipe, rank: int, size: int, mined: Path | None) -> None:
+        self.recipe, self.rank, self.size, self.mined = recipe, rank, size, mined
 
     def __iter__(self) -> Iterator[list[Example]]:
-        rng = np.random.default_rng([self.recipe.seed, torch.initial_seed() % 2**31])
-        real = load_real(self.real_dir) if self.real_dir else None
+        rng = np.random.default_rng([self.recipe.seed, self.rank, torch.initial_seed() % 2**31])
+        real = load_real(self.mined) if self.mined else None
         names, shares = list(TASKS), np.array(list(TASKS.values()))
         while True:
             task = str(rng.choice(names, p=shares / shares.sum()))
@@ -80,50 +85,72 @@ class Questions(IterableDataset):
         return real.draw(rng, self.size) if chance < self.recipe.real else paste(rng, real, self.size)
 
 
-def train(out: Path, recipe: Recipe, real_dir: Path | None, start: Path | None) -> None:
-    """Train until the recipe's minutes are over, saving every five minutes; start: a checkpoint folder to go on from."""
+def train(rank: int, out: Path, recipe: Recipe, mined: Path | None, start: Path | None) -> None:
+    """One training process: until the recipe's minutes are over, the first one saving every five minutes into `out`.
+
+    mined: a folder of `real.prepare`, or None; start: a checkpoint folder to go on from, or None.
+    """
+    torch.set_num_threads(1)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": PORT}
+    dist.init_process_group("gloo", rank=rank, world_size=recipe.processes)
     torch.manual_seed(recipe.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    config = NAMED_CONFIGS["nano"]
-    tokenizer_file = train_tokenizer(out, config.phi.vocab_size)
-    if start:
-        checkpoint = open_checkpoint(start)
-        config = config_of(checkpoint)
-        network = Psalm(config)
-        fill(network, checkpoint, torch.float32)
-        network.requires_grad_(True)
-    else:
-        network = Psalm(config)
-    network.train()
+    network = _network(start).train()
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
-    loader = iter(DataLoader(Questions(recipe, config.image_size, real_dir), batch_size=None, num_workers=1, prefetch_factor=4))
-    tokenizer = FolderTokenizer(tokenizer_file.parent)
-    criterion_config = CriterionConfig(num_points=recipe.points)
-    draw = uniform(torch.Generator().manual_seed(recipe.seed))
-    log = Log(out / "log.csv")
+    questions = Questions(recipe, rank, network.config.image_size, mined)
+    loader = iter(DataLoader(questions, batch_size=None, num_workers=1, prefetch_factor=4))
+    tokenizer = FolderTokenizer(out)
+    config, draw = CriterionConfig(num_points=recipe.points), uniform(torch.Generator().manual_seed(recipe.seed + rank))
+    log = Log(out / f"log{rank}.csv")
     began = saved = time.monotonic()
     step = 0
-    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[note]}")) as progress:
+    with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"), disable=rank > 0) as progress:
         bar = progress.add_task("training nano", total=recipe.minutes * 60, note="")
-        while (elapsed := time.monotonic() - began) < recipe.minutes * 60:
+        while (elapsed := _shared(time.monotonic() - began)) < recipe.minutes * 60:
             rate = recipe.learning_rate * min(1, (step + 1) / WARMUP_STEPS) * _cosine(elapsed / (recipe.minutes * 60))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             examples = next(loader)
-            losses = step_losses(network, examples, forward(network, examples, tokenizer), criterion_config, draw)
+            losses = step_losses(network, examples, forward(network, examples, tokenizer), config, draw)
             optimizer.zero_grad(set_to_none=True)
             losses.total.backward()
+            _average_gradients(network, recipe.processes)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             _follow(average, network, min(EMA_DECAY, (step + 1) / (step + 10)))
             step += 1
             note = log.add(step, elapsed, examples[0].task, losses.parts)
-            progress.update(bar, completed=elapsed, note=f"{step * recipe.batch} samples  {note}")
-            if time.monotonic() - saved > 300:
+            progress.update(bar, completed=elapsed, note=f"{step * recipe.batch * recipe.processes} samples  {note}")
+            if rank == 0 and time.monotonic() - saved > 300:
                 save_checkpoint(average, out)
                 saved = time.monotonic()
-    save_checkpoint(average, out)
+    if rank == 0:
+        save_checkpoint(average, out)
+    dist.destroy_process_group()
+
+
+def _network(start: Path | None) -> Psalm:
+    if start is None:
+        return Psalm(NAMED_CONFIGS["nano"])
+    checkpoint = open_checkpoint(start)
+    network = Psalm(config_of(checkpoint))
+    fill(network, checkpoint, torch.float32)
+    return network.requires_grad_(True)
+
+
+def _shared(seconds: float) -> float:
+    """The first process's clock, so that all of them stop at the same step."""
+    clock = torch.tensor(seconds, dtype=torch.float64)
+    dist.broadcast(clock, 0)
+    return float(clock)
+
+
+def _average_gradients(network: Psalm, processes: int) -> None:
+    parameters = list(network.parameters())
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]) / processes
+    dist.all_reduce(flat)
+    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
 
 class Log:
@@ -168,7 +195,9 @@ def main() -> None:
         parser.add_argument(name, type=type(field.default), default=field.default, help="default: %(default)s")
     given = vars(parser.parse_args())
     recipe = Recipe(**{f.name: given[f.name] for f in dataclasses.fields(Recipe)})
-    train(given["out"], recipe, given["mined"], given["start"])
+    given["out"].mkdir(parents=True, exist_ok=True)
+    train_tokenizer(given["out"], NAMED_CONFIGS["nano"].phi.vocab_size)
+    torch.multiprocessing.spawn(train, (given["out"], recipe, given["mined"], given["start"]), nprocs=recipe.processes)
 
 
 if __name__ == "__main__":
