@@ -103,9 +103,8 @@ class Psalm(nn.Module):
         return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i]) for i in range(len(images))]
 
     def normalized(self, images: Tensor) -> Tensor:
-        """uint8 [B, 3, S, S] on the RGB 0-255 scale -> the network's input, same shape, in the running type."""
-        mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-        return ((images - mean) / std).to(self.seg_query.dtype)
+        """uint8 [B, 3, S, S] -> what the encoder takes, same shape, in the running type."""
+        return normalize(images).to(self.seg_query.dtype)
 
     def region_tokens(self, features: ImageFeatures, masks: Tensor, pool: Callable[[Tensor, Tensor], Tensor] = pool_mean) -> Tensor:
         """Pool masks bool [K, S, S] over one image's tokens, [K, D]; `pool(map [D, s, s], masks)` as in regions.py. Raises BadPrompt."""
@@ -206,6 +205,12 @@ class Psalm(nn.Module):
         ]
         mask_logits = torch.cat([last.mask_logits[:, :first], pad_sequence(refined, batch_first=True)], dim=1)
         return [*predictions[:-1], Prediction(last.query, last.normed, mask_logits)], counts
+
+
+def normalize(images: Tensor) -> Tensor:
+    """(x - mean) / std per channel: uint8 [..., 3, S, S] RGB to float32 of the same shape. Padding is not zero here."""
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
+    return (images - mean) / std
 
 
 def _check_placeholders(sample: Sample) -> None:

@@ -49,12 +49,6 @@ def pad_mask(mask: np.ndarray, side: int) -> np.ndarray:
     return _pad(mask.astype(np.uint8), side, Image.Resampling.NEAREST, 0).astype(mask.dtype)
 
 
-def normalize(padded: np.ndarray) -> np.ndarray:
-    """What the backbone takes: (x - mean) / std per channel, uint8 [..., S, S, 3] to float32 [..., 3, S, S]. Padding is not zero here."""
-    scaled = (padded.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
-    return np.ascontiguousarray(np.moveaxis(scaled, -1, -3))
-
-
 def _pad(pixels: np.ndarray, side: int, resampling: Image.Resampling, value: int) -> np.ndarray:
     height, width = geometry(pixels.shape[:2], side).valid_hw
     square = np.full((side, side, *pixels.shape[2:]), value, np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from inputs import picture
 from psalm_stream.psalm import postprocess, preprocess
+from psalm_stream.psalm.model import normalize
 from results import figures, instance_results, panoptic_results, proposal_results
 from torch import Tensor
 from walk import Case, Found, pixels, sizes, unpack
@@ -22,7 +23,7 @@ def preprocess_case(case: Case) -> Found:
         padding[: where.valid_hw[0], : where.valid_hw[1]] = False
         found |= picture(case, f"{n}.image_padded_u8", [padded])
         found[f"json:items.{n}.valid_hw"] = where.valid_hw
-        found[f"{n}.image"] = torch.from_numpy(preprocess.normalize(padded))
+        found[f"{n}.image"] = normalize(torch.from_numpy(padded).permute(2, 0, 1))
         found[f"{n}.mask_padded_packed"] = torch.from_numpy(preprocess.pad_mask(mask, side))
         found[f"{n}.padding_mask_packed"] = padding
     return found

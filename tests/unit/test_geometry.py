@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from psalm_stream.psalm.preprocess import PAD_VALUE, geometry, normalize, pad_image, pad_mask
+import torch
+from psalm_stream.psalm.model import normalize
+from psalm_stream.psalm.preprocess import PAD_VALUE, geometry, pad_image, pad_mask
 
 
 @pytest.mark.parametrize(
@@ -44,8 +46,8 @@ def test_read_only_pixels_are_accepted():
     assert pad_image(rgb[:, ::-1], 16).shape == (16, 16, 3)
 
 
-def test_normalising_a_batch_moves_channels_first():
-    batch = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (0, 200)])
+def test_every_channel_of_a_batch_is_normalised_by_its_own_mean_and_deviation():
+    batch = torch.full((2, 3, 4, 4), 200, dtype=torch.uint8)
     result = normalize(batch)
     assert result.shape == (2, 3, 4, 4)
-    assert result[1, 2, 0, 0] == pytest.approx((200 - 103.53) / 57.375)
+    assert result[1, :, 0, 0].tolist() == pytest.approx([(200 - 123.675) / 58.395, (200 - 116.28) / 57.12, (200 - 103.53) / 57.375])
