@@ -50,7 +50,10 @@ class MLP(nn.Module):
 
 
 def attend(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
-    """Multi-head attention with the packed weights of `attention`; allowed: bool, broadcast to [B, heads, N, M], True where a key is seen."""
+    """Multi-head attention with the packed weights of `attention`.
+
+    allowed: bool, broadcast to [B, heads, N, M], True where a key is seen; None: everywhere.
+    """
     weight, bias = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
     projected = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weight, bias, strict=True))
     q, k, v = (x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for x in projected)

@@ -31,7 +31,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPrompt:
-    """ids: the prompt with negative placeholder ids; classes: ids of each class name, `[SEG]` last; refer: ids of the sentences, likewise."""
+    """ids: the prompt with negative placeholder ids; classes: ids of each class name, `[SEG]` last; refer: of the sentences, likewise."""
 
     ids: list[int]
     classes: list[list[int]]

@@ -93,8 +93,8 @@ def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     """What the model is asked about a frame; None when its view knows no object yet.
 
     Regions: what is remembered of each object, then what was drawn on this very frame. carried (honest policy): the previous masks
-    brought here by motion, or with motion off where they were, without those of objects that were prompted anew. Raises BadPrompt for a waiting prompt
-    that does not fit this frame, Undecodable.
+    brought here by motion, or with motion off where they were, without those of objects that were prompted anew. Raises BadPrompt for
+    a waiting prompt that does not fit this frame, Undecodable.
     """
     view = state.views.get(frame.key.view, ViewState())
     if not view.objects and not view.pending:
