@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ from ..stream.errors import BadPrompt
 from ..stream.types import Categories, Frame, Proposals, Regions, Request, Sentence
 from .config import PsalmConfig
 from .model import ImageFeatures, Psalm, Sample
-from .postprocess import mask_scores, upsample_masks
-from .preprocess import geometry, pad_image, pad_mask
+from .postprocess import binary_masks, mask_scores
+from .preprocess import Geometry, geometry, pad_image, pad_mask
 from .prompt import tokenize
 from .regions import pool_mean, pool_points
 from .tokenizer import FolderTokenizer
@@ -68,7 +69,7 @@ class Segmenter:
             shape = geometry(request.frame.size_hw, self.config.image_size)
             kind = _kind(request)
             scores = _probabilities(kind, self.network.logits(answer, final, i, kind).float()) * mask_scores(mask_logits, shape)
-            proposals.append(Proposals(scores.cpu().numpy(), partial(_binary_masks, mask_logits, shape)))
+            proposals.append(Proposals(scores.cpu().numpy(), partial(_host_masks, mask_logits, shape)))
         return proposals
 
     def _sample(self, request: Request, encoded: dict[FrameId, ImageFeatures]) -> Sample:
@@ -87,6 +88,8 @@ class Segmenter:
 
     def _region_token(self, frame: Frame, mask: np.ndarray, seed: int, encoded: dict[FrameId, ImageFeatures]) -> Tensor:
         frame_id = _identity(frame)
+        if frame_id in self._remembered:
+            self._remembered.move_to_end(frame_id)  # an anchor is asked for on every frame: it must outlast the frames between
         features = encoded.get(frame_id) or self._remembered.get(frame_id) or self._encode(frame, encoded)
         padded = self._padded(mask)[None]
         if not padded.any():  # a mask thinner than one network pixel: its nearest pixel stands for it
@@ -126,8 +129,8 @@ class Segmenter:
         return self.network.seg_query.device
 
 
-def _binary_masks(mask_logits: Tensor, shape: object, queries: Sequence[int]) -> np.ndarray:
-    return (upsample_masks(mask_logits[list(queries)], shape) > 0).cpu().numpy()
+def _host_masks(mask_logits: Tensor, shape: Geometry, queries: Sequence[int]) -> np.ndarray:
+    return binary_masks(mask_logits, shape, queries).cpu().numpy()
 
 
 def _probabilities(kind: str, logits: Tensor) -> Tensor:
@@ -160,9 +163,7 @@ def _identity(frame: Frame) -> FrameId:
 
 
 def _fattened(mask: np.ndarray, size_hw: tuple[int, int], side: int) -> np.ndarray:
-    """The mask grown by half a network pixel's footprint, so that nearest-neighbour shrinking cannot lose it."""
-    import cv2
-
+    """The mask grown by a network pixel's footprint all around, so that nearest-neighbour shrinking cannot lose it."""
     if not mask.any():
         raise BadPrompt(f"region mask of a {size_hw} frame is empty; expected at least one pixel")
     reach = int(np.ceil(max(size_hw) / side)) + 1
