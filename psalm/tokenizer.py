@@ -18,7 +18,10 @@ class FolderTokenizer:
         file = folder / "tokenizer.json"
         if not file.exists():
             raise BadWeights(f"{folder}: no tokenizer.json; copy the one that was released with these weights beside them")
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing more specific
+            raise BadWeights(f"{file}: no tokenizer that can be read ({error}); copy the released one again") from error
         self.size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         seg = self._tokenizer.token_to_id(SEG_TOKEN)
         if seg is None:

@@ -90,11 +90,11 @@ def load(
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     checkpoint = open_checkpoint(resolve(name))
+    with torch.device("meta"):
+        network = Psalm(config_of(checkpoint))
     tokenizer = FolderTokenizer(checkpoint.folder)
     for note in _vocabulary_notes(checkpoint, tokenizer):
         log.warning("%s: %s", checkpoint.folder, note)
-    with torch.device("meta"):
-        network = Psalm(config_of(checkpoint))
     if problems := fit_problems(checkpoint, network):
         listed = "\n  ".join(problems)
         raise BadWeights(f"{checkpoint.folder}: {len(problems)} tensors do not fit the model:\n  {listed}")
@@ -132,9 +132,15 @@ def inspect(name: str | Path) -> Inspection:
 
 
 def config_of(checkpoint: Checkpoint) -> PsalmConfig:
-    """Our dataclass from config.json's `psalm_stream`, else the released sizes; the vocabulary is what embed_tokens has rows."""
+    """Our dataclass from config.json's `psalm_stream`, else the released sizes; the vocabulary is what embed_tokens has rows.
+
+    Raises BadConfig for a field that is unknown or out of range, BadWeights for one that is no number or list where one belongs.
+    """
     own = checkpoint.config.get("psalm_stream")
-    config = NAMED_CONFIGS[RELEASED] if own is None else PsalmConfig.from_json(own)
+    try:
+        config = NAMED_CONFIGS[RELEASED] if own is None else PsalmConfig.from_json(own)
+    except (TypeError, AttributeError) as error:
+        raise BadWeights(f"{checkpoint.folder / 'config.json'}: psalm_stream holds a value that does not fit ({error})") from error
     return _with_vocabulary(config, _embedding_rows(checkpoint) or config.phi.vocab_size)
 
 

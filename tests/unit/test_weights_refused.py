@@ -106,7 +106,19 @@ def test_a_bin_file_that_is_no_state_dict_is_refused(content, tmp_path):
         load(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "text"), [("config.json", "{"), ("config.json", "[]"), ("model.safetensors.index.json", "3")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"psalm_stream": 3}'),
+        ("config.json", '{"psalm_stream": {"phi": 3}}'),
+        ("config.json", '{"psalm_stream": {"image_size": "large"}}'),
+        ("model.safetensors.index.json", "3"),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", "{}"),
+    ],
+)
 def test_damaged_json_is_refused_by_name(name, text, tmp_path, official):
     (write(tmp_path, official) / name).write_text(text)
     with pytest.raises(BadWeights, match=name):
