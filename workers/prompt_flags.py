@@ -110,14 +110,16 @@ def read_ids(path: str | Path) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:  # others may be lossy, and an id off by one is another object
             if image.mode not in ("P", "L"):
                 raise BadPrompt(f"mask {path} is a {image.mode} picture, expected an indexed or 8-bit grey PNG; its values are the ids")
             return np.array(image)
     except FileNotFoundError as error:
         raise BadPrompt(f"mask {path} does not exist, expected an indexed PNG; check the path") from error
-    except (OSError, UnidentifiedImageError) as error:
-        raise BadPrompt(f"mask {path} is no picture that can be read ({error}), expected an indexed PNG") from error
+    except UnidentifiedImageError as error:
+        raise BadPrompt(f"mask {path} is no PNG, expected an indexed one; its values are the ids") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadPrompt(f"mask {path} cannot be read ({error}), expected an indexed PNG; save it again") from error
 
 
 def _at_frame(text: str) -> tuple[str, int]:

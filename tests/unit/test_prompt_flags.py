@@ -1,5 +1,7 @@
 """Prompt flags: what a text means, and what is said when it means nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -137,9 +139,19 @@ def test_a_colour_picture_is_no_mask(tmp_path):
         read_ids(tmp_path / "rgb.png")
 
 
-def test_a_mask_file_that_is_not_there_or_no_picture_is_named(tmp_path):
+def test_a_mask_file_that_is_not_there_or_no_picture_or_lossy_is_named(tmp_path):
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(BadPrompt, match=r"text\.png is no picture"):
+    with pytest.raises(BadPrompt, match=r"text\.png is no PNG"):
         read_ids(tmp_path / "text.png")
     with pytest.raises(BadPrompt, match=r"gone\.png does not exist"):
         read_ids(tmp_path / "gone.png")
+    Image.new("L", (4, 4)).save(tmp_path / "grey.jpg")
+    with pytest.raises(BadPrompt, match=r"grey\.jpg is no PNG"):
+        read_ids(tmp_path / "grey.jpg")
+
+
+def test_a_mask_file_that_is_cut_off_is_named(tmp_path):
+    whole = Path(mask_file(tmp_path / "m.png", np.ones((40, 60)))).read_bytes()
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(BadPrompt, match=r"half\.png cannot be read"):
+        read_ids(tmp_path / "half.png")
