@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 STAGES = ("read", "decode", "plan", "model", "settle", "write")
@@ -126,21 +126,22 @@ def run_command(
 
 def _run(job: Job, overwrite: bool, quiet: bool) -> None:
     from ..stream.sources import open_source
-    from .run import SESSION, load_model, refuse_results, run
+    from .run import SESSION, load_model, refuse_results, rules_of, run
     from .tally import Tally
 
-    say = Console(quiet=quiet, highlight=False)
+    say = Console(quiet=quiet, highlight=False, emoji=False)
     tally = Tally()
     with open_source(job.url, session=SESSION, limit=job.limit) as source:
         job.refuse_misfits(source)
+        rules = rules_of(job)
         refuse_results(job.out, overwrite)
         for note in job.notes():
-            say.print(note)
+            say.print(escape(note), soft_wrap=True)
         model = load_model(job.settings)
         began = time.perf_counter()
         try:
             with _progress(say, source) as advance:
-                run(job, source, model, tally, lambda answer: advance())
+                run(job, source, model, rules, tally, lambda answer: advance())
         except KeyboardInterrupt:
             say.print("[yellow]stopped[/] by Ctrl-C; the results so far are readable")
             raise typer.Exit(INTERRUPTED) from None
@@ -200,7 +201,7 @@ def demo_command(
         from .demo import demo_arguments
 
         arguments, chosen = demo_arguments(video, context.args, out_dir)
-    out.print(chosen, soft_wrap=True)
+    out.print(escape(chosen), soft_wrap=True)
     app(["run", *arguments])
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..psalm.tracker import Rules
-from ..stream.errors import BadConfig
+from ..stream.errors import BadConfig, BadPrompt
 from ..stream.sinks import JsonLinesSink, OverlaySink, PaletteSink, Sink
 from ..stream.sources import Source
 from ..stream.types import Frame, MaskFrame
@@ -48,12 +48,16 @@ class Job:
     overlay: bool = True
 
     def refuse_misfits(self, source: Source) -> None:
-        """Raise BadPrompt for a shape that does not fit its frame, before anything is computed.
+        """Raise BadPrompt for a shape that does not fit its frame, or a frame that never comes, before anything is computed.
 
         The pictures of a folder may differ in size: there only the first frame's prompts are looked at, the others when their frame comes.
+        A video's header only estimates its number of frames: there a prompt beyond the end shows at the end.
         """
-        sized = (flag for flag in self.flags if flag.frame == 0 or not Path(self.url).is_dir())
-        check(sized, source.size_hw)
+        pictures = Path(self.url).is_dir()
+        check((flag for flag in self.flags if flag.frame == 0 or not pictures), source.size_hw)
+        end = source.frames if pictures else self.limit
+        if late := [flag for flag in self.flags if end is not None and flag.frame >= end]:
+            raise BadPrompt(f"{late[0].said}: frame {late[0].frame} never comes, the run has frames 0 to {end - 1}; counting starts at 0")
 
     def notes(self) -> list[str]:
         """What the user did not say and should know, one line each."""
@@ -74,10 +78,13 @@ def refuse_results(out: Path, overwrite: bool) -> None:
 
 
 def clear_results(out: Path) -> None:
-    """Make the results folder, and take away what an earlier run wrote there; nothing else in it is touched."""
-    (out / MASKS).mkdir(parents=True, exist_ok=True)
-    for path in [*(out / MASKS).glob("[0-9]*.png"), out / LINES, out / OVERLAY, out / RECORD]:
-        path.unlink(missing_ok=True)
+    """Make the results folder, and take away what an earlier run wrote there; nothing else in it is touched. Raises BadConfig."""
+    try:
+        (out / MASKS).mkdir(parents=True, exist_ok=True)
+        for path in [*(out / MASKS).glob("[0-9]*.png"), out / LINES, out / OVERLAY, out / RECORD]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BadConfig(f"--out {out} cannot be written ({error}); choose a folder that can") from error
 
 
 def load_model(settings: Settings) -> Model:
@@ -106,12 +113,12 @@ def rules_of(job: Job) -> Rules:
     return Rules(job.settings.policy, job.settings.motion, None if job.oracle is None else read_oracle(job.oracle))
 
 
-def run(job: Job, source: Source, model: Model, tally: Tally, on_answer: Callable[[MaskFrame], None]) -> None:
+def run(job: Job, source: Source, model: Model, rules: Rules, tally: Tally, on_answer: Callable[[MaskFrame], None]) -> None:
     """Send the input through worker and sinks, counting into `tally`; `on_answer` is called after each frame.
 
     run.json is written whatever happens, and says in `stopped_by` what ended the run early. Raises BadPrompt, SourceFailed, BadConfig.
     """
-    embedded = Embedded(model, rules_of(job), job.settings)
+    embedded = Embedded(model, rules, job.settings)
     clear_results(job.out)
     began = time.perf_counter()
     stopped_by = None

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from psalm_stream.psalm.config import NAMED_CONFIGS
 from psalm_stream.psalm.model import Psalm
+from psalm_stream.psalm.tracker import Rules
 from psalm_stream.psalm.train.shipping import save_checkpoint, train_tokenizer
 from psalm_stream.stream.codec import mask_frame_from_json
 from psalm_stream.stream.errors import BadPrompt
@@ -54,7 +55,7 @@ def job(clip, out, **flags):
 def run_job(job, on_answer=lambda answer: None):
     tally = Tally()
     with open_source(job.url, session="run", limit=job.limit) as source:
-        run(job, source, ColourSegmenter(), tally, on_answer)
+        run(job, source, ColourSegmenter(), Rules(), tally, on_answer)
     return tally
 
 
@@ -175,6 +176,11 @@ def test_quiet_prints_nothing(clip_folder, tmp_path, checkpoint):
         (["--box", BOX, "--policy", "fair"], "--policy is 'fair'"),
         (["--box", BOX, "--weights", "nowhere"], "nowhere"),
         (["--box", BOX, "--device", "abacus"], "device is 'abacus', available here: cpu"),
+        (["--box", BOX, "--box", "2@5:1,2,3,4"], "--box 2@5:1,2,3,4: frame 5 never comes, the run has frames 0 to 4"),
+        (["--box", BOX, "--box", "2@3:1,2,3,4", "--limit", 3], "frame 3 never comes, the run has frames 0 to 2"),
+        (["--box", BOX, "--policy", "official", "--motion", "only"], "policy 'official' always runs the model"),
+        (["--box", BOX, "--policy", "official", "--oracle", "gone"], "--oracle gone holds no *.png"),
+        (["--mask", "a:x:[b].png"], "mask a:x:[b].png does not exist"),
     ],
 )
 def test_a_mistake_is_one_message_exit_code_2_and_no_results_folder(clip_folder, tmp_path, arguments, said):
@@ -188,6 +194,14 @@ def test_a_mistake_is_one_message_exit_code_2_and_no_results_folder(clip_folder,
 def test_an_input_that_is_not_there_is_named(tmp_path):
     result = psalm_stream("run", tmp_path / "gone.mp4", "--out", tmp_path / "out", "--box", BOX)
     assert (result.exit_code, "gone.mp4" in result.output) == (2, True)
+
+
+def test_a_results_folder_that_cannot_be_made_is_named(clip_folder, tmp_path, checkpoint):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    result = psalm_stream("run", clip_folder, "--out", out, "--box", BOX, "--weights", checkpoint)
+    assert result.exit_code == 2
+    assert f"--out {out} cannot be written" in result.output
 
 
 def test_an_oracle_is_refused_with_the_honest_policy(clip_folder, tmp_path, checkpoint):
