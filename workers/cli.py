@@ -43,8 +43,8 @@ def main() -> None:
     app()
 
 
-def knob(name: str, metavar: str) -> typer.models.OptionInfo:
-    """The option of a setting: its help, default and environment variable are the setting's."""
+def knob(name: str, metavar: str | None = None) -> typer.models.OptionInfo:
+    """The option of a setting, a switch without metavar: its help, default and environment variable are the setting's."""
     field = Settings.model_fields[name]
     text = f"{field.description}. [dim]\\[default: {field.default}; env: {PREFIX}{name.upper()}][/]"
     return typer.Option(f"--{name.replace('_', '-')}", help=text, metavar=metavar, show_default=False)
@@ -99,8 +99,10 @@ def run_command(
     device: Annotated[str | None, knob("device", "DEVICE")] = None,
     dtype: Annotated[str | None, knob("dtype", "float32|float16|bfloat16")] = None,
     threads: Annotated[int | None, knob("threads", "N")] = None,
+    official_rounding: Annotated[bool | None, knob("official_rounding")] = None,
+    sampled_regions: Annotated[bool | None, knob("sampled_regions")] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N frames.")] = None,
-    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write overlay.mp4.")] = True,
+    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no overlay.mp4.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that are in DIR.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -116,12 +118,21 @@ def run_command(
     DIR gets masks/00000.png ... (indexed PNGs, value = object id), masks.jsonl, overlay.mp4 and run.json.
     """
     with clean_errors():
-        knobs = read_settings(weights=weights, policy=policy, motion=motion, device=device, dtype=dtype, threads=threads)
+        knobs = read_settings(
+            weights=weights,
+            policy=policy,
+            motion=motion,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            official_rounding=official_rounding,
+            sampled_regions=sampled_regions,
+        )
         from .prompt_flags import PromptFlags
         from .run import Job
 
         flags = PromptFlags(mask or (), point or (), box or (), scribble or ()).parse()
-        _run(Job(url, out_dir, flags, knobs, oracle, limit, overlay), overwrite, quiet)
+        _run(Job(url, out_dir, flags, knobs, oracle, limit, not no_overlay), overwrite, quiet)
 
 
 def _run(job: Job, overwrite: bool, quiet: bool) -> None:

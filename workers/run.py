@@ -96,8 +96,15 @@ def load_model(settings: Settings) -> Model:
     available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if settings.device not in (*available, *(["cuda"] if len(available) > 1 else [])):
         raise BadConfig(f"device is {settings.device!r}, available here: {', '.join(available)}")
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    return load(settings.weights, dtype=settings.dtype, device=settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return load(
+        settings.weights,
+        dtype=settings.dtype,
+        official_rounding=settings.official_rounding,
+        device=settings.device,
+        sampled_regions=settings.sampled_regions,
+    )
 
 
 def read_oracle(folder: Path) -> dict[int, tuple[int, ...]]:

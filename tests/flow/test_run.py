@@ -204,6 +204,17 @@ def test_a_results_folder_that_cannot_be_made_is_named(clip_folder, tmp_path, ch
     assert f"--out {out} cannot be written" in result.output
 
 
+def test_the_official_numbers_are_switched_on_by_flags_and_recorded(clip_folder, tmp_path, checkpoint):
+    plain, official = tmp_path / "plain", tmp_path / "official"
+    arguments = ("run", clip_folder, "--box", BOX, "--weights", checkpoint, "--limit", 1)
+    assert psalm_stream(*arguments, "--out", plain).exit_code == 0
+    assert psalm_stream(*arguments, "--out", official, "--official-rounding", "--sampled-regions").exit_code == 0
+    before, after = (json.loads((out / "run.json").read_text()) for out in (plain, official))
+    assert (before["settings"]["official_rounding"], before["settings"]["sampled_regions"]) == (False, False)
+    assert (after["settings"]["official_rounding"], after["settings"]["sampled_regions"]) == (True, True)
+    assert after["weights_digest"] == before["weights_digest"] + "-rounded"
+
+
 def test_an_oracle_is_refused_with_the_honest_policy(clip_folder, tmp_path, checkpoint):
     mask_file(tmp_path / "00000.png", 1)
     result = psalm_stream("run", clip_folder, "--out", tmp_path / "o", "--box", BOX, "--oracle", tmp_path, "--weights", checkpoint)
