@@ -190,7 +190,8 @@ class Psalm(nn.Module):
         if not any(counts):
             return self.predictor(maps, mask_features, queries), counts
         carried = [
-            shrink(s.carried) if n else mask_features.new_zeros(0, *mask_features.shape[-2:]) for s, n in zip(samples, counts, strict=True)
+            shrink(s.carried).to(mask_features.dtype) if n else mask_features.new_zeros(0, *mask_features.shape[-2:])
+            for s, n in zip(samples, counts, strict=True)
         ]
         embeddings = [
             c["regions"][s.carried_rows] if n else queries.new_zeros(0, queries.shape[2])
