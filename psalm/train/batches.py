@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...stream.types import Categories, Regions, Sentence
 from ..model import Answer, ImageFeatures, Psalm, Sample
+from ..prior import shrink
 from ..prompt import Tokenizer, tokenize
 from . import criterion
 from .criterion import CriterionConfig, Prediction, Target
@@ -20,6 +21,7 @@ from .matcher import Draw
 
 PRIOR_WEIGHT = 1.0
 SCORE_WEIGHT = 4.0
+NEAR_CELLS = 4
 KINDS = {"video": "regions", "own": "regions", "sentence": "sentence", "categories": "categories"}
 
 
@@ -118,18 +120,21 @@ def _each_alone(levels: list[Prediction], targets: list[Target], config: Criteri
 def _prior_losses(
     network: Psalm, examples: list[Example], answer: Answer, config: CriterionConfig, draw: Draw
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mask and Dice loss of every prior query at the last two levels, and its score against the IoU it reached."""
+    """Mask and Dice loss of every prior query, its own mask and the refined one, and its score against the IoU it reached."""
     queries = network.config.mask.num_queries
-    targets = torch.cat([torch.from_numpy(e.targets[[e.tokens[row][1] for row in e.carried]]) for e in examples if e.carried]).float()
-    mask = dice = torch.zeros(())
-    for level in (-2, -1):
-        logits = torch.cat([answer.predictions[level].mask_logits[i, queries : queries + len(e.carried)] for i, e in enumerate(examples)])
-        terms = criterion.mask_losses(logits, targets, len(logits), config, draw)
-        mask, dice = mask + terms["mask"], dice + terms["dice"]
+    targets = torch.cat([torch.from_numpy(e.targets[[e.tokens[row][1] for row in e.carried]]) for e in examples if e.carried])
+    carried = torch.cat([torch.from_numpy(np.stack(list(e.carried.values()))) for e in examples if e.carried])
+    own, refined = (
+        torch.cat([answer.predictions[level].mask_logits[i, queries : queries + len(e.carried)] for i, e in enumerate(examples)])
+        for level in (-2, -1)
+    )
+    terms = criterion.mask_losses(own, targets.float(), len(own), config, draw)
+    truth, brought = shrink(targets), shrink(carried)
+    mask, dice = _refinement_losses(refined, truth, brought)
+    mask, dice = mask + terms["mask"], dice + terms["dice"]
     with torch.no_grad():
-        truth = F.interpolate(targets[None], size=logits.shape[-2:], mode="area")[0] > 0.5
-        found = logits > 0
-        reached = ((truth & found).sum((1, 2)) + 1e-6) / ((truth | found).sum((1, 2)) + 1e-6) * truth.any(-1).any(-1)
+        true, found = truth > 0.5, refined > 0
+        reached = ((true & found).sum((1, 2)) + 1e-6) / ((true | found).sum((1, 2)) + 1e-6) * true.any(-1).any(-1)
     scores, wanted, at = [], [], 0
     last = len(answer.predictions) - 1
     for i, example in enumerate(examples):
@@ -141,6 +146,16 @@ def _prior_losses(
         wanted.append((same * reached[at : at + len(rows)]).flatten())
         at += len(rows)
     return mask, dice, F.binary_cross_entropy_with_logits(torch.cat(scores), torch.cat(wanted))
+
+
+def _refinement_losses(logits: Tensor, truth: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross entropy and Dice over whole maps [N, h, w], not at uncertain points: a carried mask is wrong with confidence."""
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    near = F.max_pool2d(torch.maximum(truth, carried)[None], 2 * NEAR_CELLS + 1, stride=1, padding=NEAR_CELLS)[0] > 0
+    probability = logits.sigmoid()
+    dice = 1 - (2 * (probability * truth).sum((1, 2)) + 1) / (probability.sum((1, 2)) + truth.sum((1, 2)) + 1)
+    each = (entropy * near).sum((1, 2)) / near.sum((1, 2)).clamp(min=1)
+    return (each + entropy.mean((1, 2))).mean(), dice.mean()
 
 
 def _present(example: Example) -> np.ndarray:
