@@ -23,6 +23,8 @@ PROMPT_FLAGS = ("--mask", "--point", "--box", "--scribble")
 
 def demo_arguments(video: str | None, extra: list[str], out: Path) -> tuple[list[str], str]:
     """Arguments for `run`, and one line that says what was chosen. extra: more flags of `run`; prompts among them are taken as they are."""
+    if video is not None and video.startswith("-"):  # flags without a video: the first one was taken for it
+        video, extra = None, [video, *extra]
     run = ["--out", str(out), "--overwrite", *extra]
     prompted = any(word.split("=")[0] in PROMPT_FLAGS for word in extra)
     if video is None and CUPS.exists():
