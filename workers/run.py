@@ -149,6 +149,8 @@ def run(job: Job, source: Source, model: Model, rules: Rules, tally: Tally, on_a
 
 def describe(job: Job, model: Model) -> dict[str, object]:
     """What it takes to run the job again and get the same masks, as plain values."""
+    import torch
+
     return {
         "input": without_credentials(job.url),
         "limit": job.limit,
@@ -159,6 +161,7 @@ def describe(job: Job, model: Model) -> dict[str, object]:
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),  # the order of summation depends on it
     }
 
 
