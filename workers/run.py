@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..psalm.tracker import Rules
-from ..stream.errors import BadConfig, BadPrompt
+from ..stream.errors import BadConfig, BadPrompt, Undecodable
 from ..stream.sinks import JsonLinesSink, OverlaySink, PaletteSink, Sink
 from ..stream.sources import Source
 from ..stream.types import Frame, MaskFrame
@@ -171,7 +171,10 @@ def _sinks(job: Job, source: Source) -> list[Sink]:
 
 
 def _read(job: Job, source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
-    """The source's frames, their time counted as the stage `read`. Raises BadPrompt for a prompt that does not fit, naming its flag."""
+    """The source's frames, their time counted as the stage `read`.
+
+    Raises BadPrompt, naming the flag, for a prompt that does not fit its frame, or whose frame is no picture: it would move to the next.
+    """
     frames = iter(source)
     while True:
         began = time.perf_counter()
@@ -179,5 +182,11 @@ def _read(job: Job, source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
         if frame is None:
             return
         tally.time("read", (time.perf_counter() - began) * 1e3)
-        check((flag for flag in job.flags if flag.frame == frame.key.index), frame.size_hw)
+        named = [flag for flag in job.flags if flag.frame == frame.key.index]
+        check(named, frame.size_hw)
+        try:
+            if named:
+                frame.pixels()
+        except Undecodable as error:
+            raise BadPrompt(f"{named[0].said}: {error}; name the object on another frame") from error
         yield frame

@@ -1,6 +1,7 @@
 """`psalm-stream run`: from a folder of pictures to a folder of results, and every way a user can get it wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -130,6 +131,15 @@ def test_a_mask_that_does_not_fit_a_later_picture_is_named_and_the_results_befor
     with pytest.raises(BadPrompt, match=r"--mask .*narrow\.png@3.*72, 95.*72, 96"):
         run_job(job(clip_folder, tmp_path / "out", boxes=[BOX], masks=[f"{narrow}@3"]))
     assert len(lines(tmp_path / "out")) == 3
+
+
+def test_a_prompt_on_a_frame_that_is_no_picture_is_refused_and_does_not_move_to_the_next(clip_folder, tmp_path):
+    clip = shutil.copytree(clip_folder, tmp_path / "broken")
+    broken = sorted(clip.iterdir())[2]
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(BadPrompt, match=r"--box 2@2:1,2,9,9: .*run/main/2.*another frame"):
+        run_job(job(clip, tmp_path / "out", boxes=[BOX, "2@2:1,2,9,9"]))
+    assert len(lines(tmp_path / "out")) == 2
 
 
 def test_a_prompt_beyond_the_last_frame_is_an_error_and_the_results_are_kept(clip_folder, tmp_path):
