@@ -106,7 +106,9 @@ def _read_picture(path: Path) -> tuple[tuple[int, int], bytes]:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             width, height = image.size
-            sideways = image.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
+            exif = Image.Exif()  # not image.getexif(): that decodes a whole PNG, and believes XMP, which OpenCV does not
+            exif.load(image.info.get("exif", b""))
+            sideways = exif.get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
     except UnidentifiedImageError as error:
         raise SourceFailed(f"picture {path}: {len(data)} bytes are no JPEG or PNG; replace it or take it out of the folder") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -9,10 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 from psalm_stream.stream import sources, video
 from psalm_stream.stream.errors import SourceFailed
 from psalm_stream.stream.sources import open_source
@@ -345,63 +343,6 @@ def test_a_server_that_goes_silent_does_not_hang_the_reader(tmp_path, monkeypatc
     with served(body, length=False, stall_at=stall_at) as url, pytest.raises(SourceFailed, match="clip"):
         read(url)
     assert time.monotonic() - began < 10
-
-
-# -- pictures ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_passes_its_bytes_through_untouched_in_natural_order(tmp_path):
-    names = ["img1.png", "img2.jpg", "img9.JPEG", "img10.png", "img100.jpg"]
-    for index, name in enumerate(names):
-        assert cv2.imwrite(str(tmp_path / name), np.full((4 + index, 9, 3), 20 * index, np.uint8))
-    (tmp_path / "notes.txt").write_text("not a picture")
-    (tmp_path / "._img3.jpg").write_text("what a Mac leaves behind")
-    with open_source(str(tmp_path), session="s") as source:
-        assert (source.frames, source.fps, source.size_hw, source.live) == (5, 24.0, (4, 9), False)
-        frames = list(source)
-    assert [f.data for f in frames] == [(tmp_path / name).read_bytes() for name in names]
-    assert [f.size_hw for f in frames] == [(4 + i, 9) for i in range(5)]
-    assert [f.t_ns for f in frames] == [0, 41666667, 83333333, 125000000, 166666667]
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_of_a_picture_is_its_displayed_size(tmp_path, suffix, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(corners((20, 30))).save(tmp_path / f"a.{suffix}", exif=exif)
-    frame = read(tmp_path)[0]
-    assert frame.size_hw == ((20, 30) if orientation < 5 else (30, 20))
-    assert frame.pixels().shape[:2] == frame.size_hw
-
-
-def test_a_single_picture_is_a_video_of_one_frame(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), corners((5, 7)))
-    with open_source(str(tmp_path / "a.png"), session="s") as source:
-        assert source.frames == 1
-        assert [f.size_hw for f in source] == [(5, 7)]
-
-
-@needs_shared
-def test_a_real_folder_is_read_like_its_files():
-    frames = read(SHARED / "judo" / "images", limit=3)
-    assert [f.size_hw for f in frames] == [(480, 854)] * 3
-    assert frames[2].data == (SHARED / "judo" / "images" / "00002.jpg").read_bytes()
-
-
-def test_a_folder_without_pictures_is_refused(tmp_path):
-    (tmp_path / "deeper").mkdir()
-    with pytest.raises(SourceFailed, match=r"no picture directly in it, expected files in \.jpg, \.jpeg, \.png"):
-        open_source(str(tmp_path), session="s")
-
-
-@pytest.mark.parametrize("content", [b"", b"GIF89a not a jpeg", b"\xff\xd8\xff"])
-def test_a_file_that_is_no_picture_is_named_after_the_frames_before_it(tmp_path, content):
-    cv2.imwrite(str(tmp_path / "1.jpg"), corners((5, 7)))
-    (tmp_path / "2.jpg").write_bytes(content)
-    frames, message = read_until_damage(tmp_path)
-    assert len(frames) == 1
-    assert "2.jpg" in message
 
 
 def test_a_source_may_be_closed_twice(tmp_path):
