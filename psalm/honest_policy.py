@@ -17,7 +17,7 @@ import numpy as np
 from ..stream.rle import area, decode, encode
 from ..stream.types import Box, ObjectState, ObjectStatus, Proposals, Region, Remembered, Request, Shape, ViewState
 from .answer import Answer
-from .overlap import best_distinct, disjoint, pair_iou, stack
+from .overlap import best_distinct, disjoint, outlined_by, pair_iou, stack
 
 # Scores are sigmoid(condition logit) x mean mask probability, so 0.5 is the model's own border between yes and no.
 TRUSTED_SCORE = 0.5  # needed to enter memory, and to be found where motion does not lead
@@ -28,6 +28,7 @@ PATIENCE = 8  # frames (a third of a second) a found object may be carried uncon
 DUPLICATE_IOU = 0.4  # two objects are not the same pixels; the official loop's number
 AREA_JUMP = 2.0  # growth or shrinkage, against the mask expected, beyond which a mask is answered but not remembered
 CARRIED_SCORE = 0.5  # motion alone is neither confirmed nor denied; sure proposals own a disputed pixel, doubtful ones yield it
+OUTLINE_CELLS = 0.5  # a proposal knows its outline to within half a cell; there the carried mask, at source size, is finer
 TOP_QUERIES = 10  # proposals looked at for each object; only these are upsampled
 
 
@@ -58,7 +59,7 @@ class Evidence:
 
     condition: float [K, N], the highest score over an object's tokens; peak: float [K], its highest over all queries; agreement: float
     [K, N], IoU with the carried mask, or with a drawn shape how well it is met; foreign: float [K, N], the largest IoU with what
-    belongs to another object: its carried mask, or a mask the user gave.
+    belongs to another object: its carried mask, or a mask the user gave; cell_px: how coarse the candidates' outlines are.
     """
 
     masks: np.ndarray
@@ -66,6 +67,7 @@ class Evidence:
     peak: np.ndarray
     agreement: np.ndarray
     foreign: np.ndarray
+    cell_px: float
 
 
 def regions(known: Sequence[ObjectState]) -> tuple[Region, ...]:
@@ -132,7 +134,7 @@ def _evidence(tracks: Sequence[Track], request: Request, proposals: Proposals, g
             foreign[k] = others.max(axis=0, initial=0.0)
         else:
             agreement[k] = _meets(*track.drawn, masks)
-    return Evidence(masks, scores[:, candidates], scores.max(axis=1, initial=0.0), agreement, foreign)
+    return Evidence(masks, scores[:, candidates], scores.max(axis=1, initial=0.0), agreement, foreign, proposals.cell_px)
 
 
 def _meets(shape: Shape, region: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -178,7 +180,10 @@ def _choose(track: Track, pick: int | None, evidence: Evidence, row: int) -> tup
     it nowhere now. A model that never found the object has no say in that: its silence means nothing.
     """
     if pick is not None:
-        return ObjectStatus.SEEN, float(evidence.condition[row, pick]), evidence.masks[pick]
+        mask = evidence.masks[pick]
+        if track.carried is not None and evidence.agreement[row, pick] >= AGREEMENT:
+            mask = outlined_by(track.carried, mask, OUTLINE_CELLS * evidence.cell_px)
+        return ObjectStatus.SEEN, float(evidence.condition[row, pick]), mask
     gone = track.asked and track.overdue and evidence.peak[row] < SEEN_SCORE
     if track.carried is None or gone:
         return ObjectStatus.ABSENT, 0.0, None

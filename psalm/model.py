@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from .mask_decoder import MaskDecoder, Prediction
 from .phi import build_phi
 from .pixel_decoder import PixelDecoder
 from .preprocess import PIXEL_MEAN, PIXEL_STD
-from .prior import MaskPrior, shrink
+from .prior import Carried, MaskPrior, shrink
 from .projector import Projector
 from .prompt import CLS, IMAGE, REFER, REGION, SEG, TokenizedPrompt
 from .regions import pool_mean
@@ -32,24 +32,24 @@ from .swin import Swin
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What the encoder sees of one image. maps: res2..res5, each [1, C, s, s]; tokens: [N, D]."""
+    """What the encoder sees of one image. maps: res2..res5, each [1, C, s, s]; tokens: [N, D]; image: uint8 [3, S, S], what it saw."""
 
     maps: list[Tensor]
     tokens: Tensor
+    image: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question to the network.
 
-    regions: [K, D], a token per region placeholder; carried: bool [T, S, S] and carried_rows: the region row of each, for a mask prior.
+    regions: [K, D], a token per region placeholder; carried: what a mask prior works on.
     """
 
     features: ImageFeatures
     prompt: TokenizedPrompt
     regions: Tensor | None = None
-    carried: Tensor | None = None
-    carried_rows: list[int] = field(default_factory=list)
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Psalm(nn.Module):
         """images: uint8 [B, 3, S, S], padded RGB. One Swin pass; returns features per image."""
         maps = self.swin(self.normalized(images))
         tokens = self.projector(maps[3])
-        return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i]) for i in range(len(images))]
+        return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i], images[i]) for i in range(len(images))]
 
     def normalized(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> what the encoder takes, same shape, in the running type."""
@@ -186,23 +186,22 @@ class Psalm(nn.Module):
         self, samples: list[Sample], conditions: list[dict[str, Tensor]], maps: list[Tensor], mask_features: Tensor, queries: Tensor
     ) -> tuple[list[Prediction], list[int]]:
         """Run the mask decoder, with prior queries where samples carry masks; returns predictions and prior queries per sample."""
-        counts = [0 if self.mask_prior is None or s.carried is None else len(s.carried) for s in samples]
+        given = [None if self.mask_prior is None else sample.carried for sample in samples]
+        counts = [len(c.rows) if c else 0 for c in given]
         if not any(counts):
             return self.predictor(maps, mask_features, queries), counts
-        carried = [
-            shrink(s.carried).to(mask_features.dtype) if n else mask_features.new_zeros(0, *mask_features.shape[-2:])
-            for s, n in zip(samples, counts, strict=True)
-        ]
+        none = mask_features.new_zeros(0, *mask_features.shape[-2:])
+        carried = [shrink(c.masks).to(none.dtype) if c else none for c in given]
+        likeness = [c.likeness.to(none.dtype) if c else none for c in given]
         embeddings = [
-            c["regions"][s.carried_rows] if n else queries.new_zeros(0, queries.shape[2])
-            for s, c, n in zip(samples, conditions, counts, strict=True)
+            known["regions"][c.rows] if c else queries.new_zeros(0, queries.shape[2]) for known, c in zip(conditions, given, strict=True)
         ]
         prior = self.mask_prior.queries(embeddings, carried)
         predictions = self.predictor(maps, mask_features, queries, prior, self.mask_prior.position)
         last, first = predictions[-1], queries.shape[1]
         refined = [
-            self.mask_prior.refined(features, logits[first : first + n], masks)
-            for features, logits, masks, n in zip(mask_features, last.mask_logits, carried, counts, strict=True)
+            self.mask_prior.refined(features, logits[first : first + n], masks, like)
+            for features, logits, masks, like, n in zip(mask_features, last.mask_logits, carried, likeness, counts, strict=True)
         ]
         mask_logits = torch.cat([last.mask_logits[:, :first], pad_sequence(refined, batch_first=True)], dim=1)
         return [*predictions[:-1], Prediction(last.query, last.normed, mask_logits)], counts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
@@ -37,6 +38,16 @@ def disjoint(masks: Sequence[np.ndarray], priorities: Sequence[float]) -> list[n
         answer[k] = masks[k] & ~taken
         taken = taken | masks[k]
     return answer
+
+
+def outlined_by(carried: np.ndarray, proposal: np.ndarray, reach_px: float) -> np.ndarray:
+    """The proposal, except within `reach_px` of its outline, where the carried mask says what is inside. All bool [H, W]."""
+    radius = round(reach_px)
+    if radius < 1:
+        return proposal
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    inner, outer = (change(proposal.astype(np.uint8), disc).astype(bool) for change in (cv2.erode, cv2.dilate))
+    return inner | (carried & outer)
 
 
 def best_distinct(worth: np.ndarray) -> list[int | None]:

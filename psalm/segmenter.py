@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 
 from ..stream.errors import BadPrompt
-from ..stream.types import Categories, Frame, Proposals, Regions, Request, Sentence
+from ..stream.types import Categories, Frame, Proposals, Region, Regions, Request, Sentence
 from .config import PsalmConfig
 from .model import ImageFeatures, Psalm, Sample
 from .postprocess import binary_masks, mask_scores
 from .preprocess import Geometry, geometry, pad_image, pad_mask
+from .prior import Carried, colour_likeness
 from .prompt import tokenize
 from .regions import pool_mean, pool_points
 from .tokenizer import FolderTokenizer
 
 REMEMBERED_FRAMES = 64
+MASK_STRIDE = 4  # network pixels to a side of a mask cell
 FrameId = tuple[object, int]
 RegionPoints = Callable[[Tensor, int], Tensor]
 
@@ -69,7 +71,8 @@ class Segmenter:
             shape = geometry(request.frame.size_hw, self.config.image_size)
             kind = _kind(request)
             scores = _probabilities(kind, self.network.logits(answer, final, i, kind).float()) * mask_scores(mask_logits, shape)
-            proposals.append(Proposals(scores.cpu().numpy(), partial(_host_masks, mask_logits, shape)))
+            cell_px = MASK_STRIDE * max(request.frame.size_hw) / self.config.image_size
+            proposals.append(Proposals(scores.cpu().numpy(), partial(_host_masks, mask_logits, shape), cell_px))
         return proposals
 
     def _sample(self, request: Request, encoded: dict[FrameId, ImageFeatures]) -> Sample:
@@ -79,22 +82,32 @@ class Segmenter:
         if not isinstance(request.condition, Regions):
             return Sample(features, prompt)
         regions = request.condition.regions
-        tokens = torch.cat([self._region_token(r.frame, r.mask, request.seed + k, encoded) for k, r in enumerate(regions)])
+        known = [self._features(region.frame, encoded) for region in regions]
+        masks = [self._region_mask(region) for region in regions]
+        tokens = torch.cat(
+            [
+                self.network.region_tokens(source, mask[None], self._pooling(mask[None], request.seed + k))
+                for k, (source, mask) in enumerate(zip(known, masks, strict=True))
+            ]
+        )
         rows = [k for k, region in enumerate(regions) if region.object_id in request.carried]
         if self.network.mask_prior is None or not rows:
             return Sample(features, prompt, tokens)
         carried = torch.stack([self._padded(request.carried[regions[k].object_id]) for k in rows])
-        return Sample(features, prompt, tokens, carried, rows)
+        likeness = torch.stack([colour_likeness(features.image, known[k].image, masks[k]) for k in rows])
+        return Sample(features, prompt, tokens, Carried(rows, carried, likeness))
 
-    def _region_token(self, frame: Frame, mask: np.ndarray, seed: int, encoded: dict[FrameId, ImageFeatures]) -> Tensor:
+    def _features(self, frame: Frame, encoded: dict[FrameId, ImageFeatures]) -> ImageFeatures:
         frame_id = _identity(frame)
         if frame_id in self._remembered:
             self._remembered.move_to_end(frame_id)  # an anchor is asked for on every frame: it must outlast the frames between
-        features = encoded.get(frame_id) or self._remembered.get(frame_id) or self._encode(frame, encoded)
-        padded = self._padded(mask)[None]
-        if not padded.any():  # a mask thinner than one network pixel: its nearest pixel stands for it
-            padded = self._padded(_fattened(mask, frame.size_hw, self.config.image_size))[None]
-        return self.network.region_tokens(features, padded, self._pooling(padded, seed))
+        return encoded.get(frame_id) or self._remembered.get(frame_id) or self._encode(frame, encoded)
+
+    def _region_mask(self, region: Region) -> Tensor:
+        padded = self._padded(region.mask)
+        if padded.any():
+            return padded
+        return self._padded(_fattened(region.mask, region.frame.size_hw, self.config.image_size))  # thinner than a network pixel
 
     def _pooling(self, masks: Tensor, seed: int) -> Callable[[Tensor, Tensor], Tensor]:
         if self.region_points is None:
@@ -112,7 +125,7 @@ class Segmenter:
     def _remember(self, frame_id: FrameId, features: ImageFeatures) -> None:
         """Keep only what region tokens are pooled from; the finer maps are most of the memory."""
         res3 = features.maps[1] if self.network.ring_detail is not None else None
-        self._remembered[frame_id] = ImageFeatures([None, res3], features.tokens)
+        self._remembered[frame_id] = ImageFeatures([None, res3], features.tokens, features.image)
         self._remembered.move_to_end(frame_id)
         while len(self._remembered) > REMEMBERED_FRAMES:
             self._remembered.popitem(last=False)

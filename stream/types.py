@@ -191,11 +191,13 @@ class Proposals:
     """The model's answer to one request.
 
     scores: float32 [T, Q] on the host, 0..1, one row a condition token (region, sentence, or category), in the condition's order.
-    masks(queries) -> bool [n, H, W] at source size, upsampled only for the queries asked for.
+    masks(queries) -> bool [n, H, W] at source size, upsampled only for the queries asked for. cell_px: side of a cell of the maps they
+    were upsampled from, in source pixels: a mask does not know its outline better; 0 when it does.
     """
 
     scores: np.ndarray
     masks: Callable[[Sequence[int]], np.ndarray]
+    cell_px: float = 0.0
 
 
 # -- what is remembered of a session ----------------------------------------------------------------------------------

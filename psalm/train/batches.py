@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...stream.types import Categories, Regions, Sentence
 from ..model import Answer, ImageFeatures, Psalm, Sample
-from ..prior import shrink
+from ..prior import Carried, colour_likeness, shrink
 from ..prompt import Tokenizer, tokenize
 from . import criterion
 from .criterion import CriterionConfig, Prediction, Target
@@ -65,10 +65,11 @@ def step_losses(network: Psalm, examples: list[Example], answer: Answer, config:
 def _remembered(network: Psalm, images: list[np.ndarray]) -> list[ImageFeatures]:
     if not images:
         return []
+    stacked = _images(images)
     with torch.no_grad():
-        maps = network.swin(network.normalized(_images(images)))
+        maps = network.swin(network.normalized(stacked))
     tokens = network.projector(maps[3])
-    return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i]) for i in range(len(images))]
+    return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i], stacked[i]) for i in range(len(images))]
 
 
 def _sample(network: Psalm, example: Example, frames: list[ImageFeatures], tokenizer: Tokenizer) -> Sample:
@@ -77,12 +78,16 @@ def _sample(network: Psalm, example: Example, frames: list[ImageFeatures], token
             return Sample(frames[0], tokenize(Sentence((example.sentence,)), tokenizer))
         case "categories":
             return Sample(frames[0], tokenize(Categories(example.names), tokenizer))
-    pooled = [network.region_tokens(frames[image], torch.from_numpy(mask)[None]) for image, _, mask in example.tokens]
+    masks = [torch.from_numpy(mask) for _, _, mask in example.tokens]
+    known = [frames[image] for image, _, _ in example.tokens]
+    tokens = torch.cat([network.region_tokens(features, mask[None]) for features, mask in zip(known, masks, strict=True)])
     prompt = tokenize(Regions(tuple(example.tokens)), tokenizer)
     if not example.carried:
-        return Sample(frames[0], prompt, torch.cat(pooled))
+        return Sample(frames[0], prompt, tokens)
+    rows = list(example.carried)
     carried = torch.from_numpy(np.stack(list(example.carried.values())))
-    return Sample(frames[0], prompt, torch.cat(pooled), carried, list(example.carried))
+    likeness = torch.stack([colour_likeness(frames[0].image, known[row].image, masks[row]) for row in rows])
+    return Sample(frames[0], prompt, tokens, Carried(rows, carried, likeness))
 
 
 def _prediction(kind: str, masks: Tensor, logits: list[Tensor], examples: list[Example]) -> Prediction:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from psalm_stream.psalm.overlap import best_distinct, disjoint, pair_iou, stack
+from psalm_stream.psalm.overlap import best_distinct, disjoint, outlined_by, pair_iou, stack
 from scipy.optimize import linear_sum_assignment
 
 
@@ -49,3 +49,22 @@ def test_the_distribution_has_the_greatest_total(seed):
 )
 def test_a_row_without_worth_gets_nothing(worth, chosen):
     assert best_distinct(worth) == chosen
+
+
+@pytest.mark.parametrize(("reach", "changed"), [(0.4, 0), (1.0, 1), (2.0, 1)])
+def test_near_its_outline_a_proposal_yields_to_the_carried_mask(reach, changed):
+    proposal = np.zeros((12, 16), bool)
+    proposal[3:9, 3:9] = True
+    carried = proposal.copy()
+    carried[3, 5] = False  # a notch in the outline
+    carried[4:8, 14:] = True  # far away: drift
+    found = outlined_by(carried, proposal, reach)
+    assert (found != proposal).sum() == changed
+
+
+def test_inside_the_proposal_a_hole_of_the_carried_mask_is_filled():
+    proposal = np.ones((15, 15), bool)
+    proposal[:, 12:] = False
+    carried = proposal.copy()
+    carried[5:8, 2:5] = False
+    assert np.array_equal(outlined_by(carried, proposal, 2), proposal)
