@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..psalm.tracker import Rules, plan, prompted, settle
+from ..psalm.tracker import Rules
 from ..stream import rle
 from ..stream.errors import BadInput
-from ..stream.types import Frame, FrameKey, Mask, MaskFrame, ObjectPrompt, Prompt, Proposals, Request, TrackState
+from ..stream.types import Frame, FrameKey, Mask, MaskFrame, ObjectPrompt, Prompt, Proposals, Request
+from ..workers.pipeline import Embedded
 from ..workers.segment import Model
+from ..workers.settings import Settings
 from .metrics import VOID
 
 IMAGE_SET = "ImageSets/2017/val.txt"
@@ -78,19 +80,6 @@ def first_mask_prompt(labels: np.ndarray, session: str, view: str = "main") -> P
 
 
 def track_sequence(frames: Iterable[Frame], prompt: Prompt, model: Model, rules: Rules) -> Iterator[MaskFrame]:
-    """Follow the prompted objects through the frames of one view, causally: one answer a frame."""
-    state = prompted(TrackState(prompt.key.session), prompt)
-    for frame in frames:
-        request = plan(state, frame, rules)
-        proposals = model.segment([request])[0] if request is not None else None
-        state, answer = settle(state, frame, request, proposals, rules, model.digest)
+    """Follow the prompted objects through the frames of one view, causally, as `psalm-stream run` does: one answer a frame."""
+    for _, answer in Embedded(model, rules, Settings()).answer(frames, [prompt]):
         yield answer
-
-
-def label_map(answer: MaskFrame) -> np.ndarray:
-    """An answer's masks as one label map, uint8 [H, W]; later objects overwrite earlier ones where masks overlap."""
-    labels = np.zeros(answer.size_hw, np.uint8)
-    for found in answer.objects:
-        if found.rle is not None:
-            labels[rle.decode(found.rle)] = found.object_id
-    return labels

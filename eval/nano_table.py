@@ -22,10 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..psalm.tracker import Rules
 from ..stream.errors import BadInput, PsalmStreamError
+from ..stream.paint import label_map
 from ..stream.sources import open_source
 from ..stream.types import ObjectStatus
 from ..workers.segment import Model
-from .davis import DavisSequence, NoModel, davis_sequences, first_mask_prompt, label_map, track_sequence
+from .davis import DavisSequence, NoModel, davis_sequences, first_mask_prompt, track_sequence
 from .metrics import score_sequence
 from .report import Result, comparison, overall, summary, table, write_results
 
