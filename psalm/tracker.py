@@ -93,7 +93,7 @@ def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     """What the model is asked about a frame; None when its view knows no object yet.
 
     Regions: what is remembered of each object, then what was drawn on this very frame. carried (honest policy): the previous masks
-    brought here by motion, or with motion off where they were, without those of objects that were prompted anew. Raises BadPrompt for
+    brought here by motion, or with motion off where they were; for an object prompted anew, what was drawn. Raises BadPrompt for
     a waiting prompt that does not fit this frame, Undecodable.
     """
     view = state.views.get(frame.key.view, ViewState())
@@ -107,7 +107,9 @@ def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     else:
         remembered = () if rules.motion == "only" else honest_policy.regions(known)
     new = tuple(Region(p.object_id, frame, mask) for p, mask in drawn if not isinstance(p.shape, Mask))
-    carried = _carried(view, known, frame, rules.motion != "off") if rules.policy == "honest" else {}
+    carried = {}
+    if rules.policy == "honest":
+        carried = _carried(view, known, frame, rules.motion != "off") | {region.object_id: region.mask for region in new}
     return Request(frame, Regions(remembered + new), carried, zlib.crc32(str(frame.key).encode()))
 
 

@@ -176,8 +176,8 @@ Condition = Regions | Sentence | Categories
 class Request:
     """Everything a model answer may depend on.
 
-    carried: bool [H, W] per object id, the previous masks brought to this frame by motion (as they were, with motion off); only models
-    whose config asks for a mask prior look at it. seed: for sampled region pooling, derived from the frame key.
+    carried: bool [H, W] per object id, the previous masks brought to this frame by motion (as they were, with motion off), or what was
+    drawn on it; only models whose config asks for a mask prior look at it. seed: for sampled region pooling, derived from the frame key.
     """
 
     frame: Frame

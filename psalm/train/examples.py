@@ -16,7 +16,7 @@ from .priors import corrupt
 
 MAX_OBJECTS = 3
 SMALLEST_PX = 20
-TASKS = {"video": 0.72, "own": 0.12, "sentence": 0.08, "categories": 0.08}
+TASKS = {"video": 0.66, "own": 0.2, "sentence": 0.07, "categories": 0.07}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ def _own(clip: Clip, rng: np.random.Generator) -> Example | None:
     chosen = rng.permutation(present)[: rng.integers(1, MAX_OBJECTS + 1)]
     targets = np.stack([clip.labels[2] == i for i in chosen])
     tokens = [(0, row, _visual_prompt(mask, rng)) for row, mask in enumerate(targets)]
-    return Example("own", [clip.images[2]], targets, tokens)
+    carried = {row: prompt for row, (_, _, prompt) in enumerate(tokens)} if rng.random() < 0.8 else {}
+    return Example("own", [clip.images[2]], targets, tokens, carried)
 
 
 def _sentence(clip: Clip, rng: np.random.Generator) -> Example | None:
