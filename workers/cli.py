@@ -5,6 +5,7 @@ What a command does is in a module of its own (run.py, ...), loaded when the com
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ STAGES = ("read", "decode", "plan", "model", "settle", "write")
 
 def main() -> None:
     """Entry point of the program."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as with Ctrl-C, leave readable results
     app()
 
 
@@ -154,7 +156,7 @@ def _run(job: Job, overwrite: bool, quiet: bool) -> None:
             with _progress(say, source) as advance:
                 run(job, source, model, rules, tally, lambda answer: advance())
         except KeyboardInterrupt:
-            say.print("[yellow]stopped[/] by Ctrl-C; the results so far are readable")
+            say.print("[yellow]stopped[/]; the results so far are readable")
             raise typer.Exit(INTERRUPTED) from None
         finally:
             if tally.frames:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,9 @@ def read_oracle(folder: Path) -> dict[int, tuple[int, ...]]:
     files = sorted(folder.glob("*.png"))
     if not files:
         raise BadConfig(f"--oracle {folder} holds no *.png, expected one annotation a frame, such as Annotations/480p/SEQUENCE of DAVIS")
+    for one, other in pairwise(files):
+        if one.stem.isdigit() and other.stem.isdigit() and int(other.stem) != int(one.stem) + 1:
+            raise BadConfig(f"--oracle {folder} skips from {one.name} to {other.name}, expected one annotation a frame")
     return {index: tuple(int(i) for i in np.unique(read_ids(file)) if i not in (0, VOID)) for index, file in enumerate(files)}
 
 

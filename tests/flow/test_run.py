@@ -232,6 +232,16 @@ def test_an_oracle_is_refused_with_the_honest_policy(clip_folder, tmp_path, chec
     assert (result.exit_code, "oracle" in result.output) == (2, True)
 
 
+def test_an_oracle_that_leaves_frames_out_is_refused(clip_folder, tmp_path, checkpoint):
+    oracle = tmp_path / "oracle"
+    oracle.mkdir()
+    for index in (0, 5):
+        mask_file(oracle / f"{index:05}.png", 1, index=index)
+    arguments = ("--mask", oracle / "00000.png", "--policy", "official", "--oracle", oracle, "--weights", checkpoint)
+    result = psalm_stream("run", clip_folder, "--out", tmp_path / "o", *arguments)
+    assert (result.exit_code, "skips from 00000.png to 00005.png" in " ".join(result.output.split())) == (2, True)
+
+
 def test_the_official_policy_asks_only_for_what_its_oracle_names(clip_folder, tmp_path, checkpoint):
     oracle = tmp_path / "oracle"
     oracle.mkdir()
@@ -241,6 +251,25 @@ def test_the_official_policy_asks_only_for_what_its_oracle_names(clip_folder, tm
     assert psalm_stream("run", clip_folder, "--out", tmp_path / "out", *arguments).exit_code == 0
     absent = [{o.object_id for o in line.objects if o.status == "absent"} for line in lines(tmp_path / "out")]
     assert [2 in gone for gone in absent[2:4]] == [True, True]
+
+
+def test_a_run_that_is_terminated_leaves_readable_results(clip_folder, tmp_path, checkpoint):
+    for index in range(5, 400):
+        shutil.copy(clip_folder / "00001.png", clip_folder / f"{index:05}.png")
+    out = tmp_path / "out"
+    program = [sys.executable, "-c", "from psalm_stream.workers.cli import main; main()"]
+    process = subprocess.Popen([*program, "run", clip_folder, "--out", out, "--box", BOX, "--weights", checkpoint, "--quiet"])
+    while not (out / "masks" / "00003.png").exists():
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    process.terminate()
+    assert process.wait(60) == 130
+    record = json.loads((out / "run.json").read_text())
+    assert record["stopped_by"] == "KeyboardInterrupt"
+    assert len(lines(out)) >= 3
+    with av.open(str(out / "overlay.mp4")) as video:
+        assert len(list(video.decode(video=0))) >= 3
 
 
 def test_results_that_are_there_are_kept_unless_overwritten(clip_folder, tmp_path, checkpoint):
