@@ -17,18 +17,18 @@ import numpy as np
 from ..stream.rle import area, decode, encode
 from ..stream.types import Box, ObjectState, ObjectStatus, Proposals, Region, Remembered, Request, Shape, ViewState
 from .answer import Answer
-from .overlap import best_distinct, disjoint, outlined_by, pair_iou, stack
+from .overlap import best_distinct, corrected, disjoint, outlined_by, pair_iou, stack
 
 # Scores are sigmoid(condition logit) x mean mask probability, so 0.5 is the model's own border between yes and no.
 TRUSTED_SCORE = 0.5  # needed to enter memory, and to be found where motion does not lead
 SEEN_SCORE = 0.3  # enough where motion agrees, or the object was there one frame ago; below it the condition says "not here"
-FIRST_AGREEMENT = 0.7  # IoU with the carried mask a model must reach before it is believed; a true mask, carried one frame, has 0.86
-AGREEMENT = 0.5  # enough once it was: room to correct drift, yet more than half of both masks in common
+AGREEMENT = 0.7  # IoU with the carried mask a proposal must reach; a true mask, carried one frame, has 0.86 (DAVIS dev J&F: 43.6 at 0.5)
 PATIENCE = 8  # frames (a third of a second) a found object may be carried unconfirmed before the condition decides alone
 DUPLICATE_IOU = 0.4  # two objects are not the same pixels; the official loop's number
 AREA_JUMP = 2.0  # growth or shrinkage, against the mask expected, beyond which a mask is answered but not remembered
 CARRIED_SCORE = 0.5  # motion alone is neither confirmed nor denied; sure proposals own a disputed pixel, doubtful ones yield it
 OUTLINE_CELLS = 0.8  # so near its outline the carried mask, at source size, knows better (blackswan J&F: 45 at 0, 70 at 0.5, 71 at 0.8)
+LEAP_CELLS = 2.0  # how far a proposal may move the outline in a frame (car-roundabout J&F: 40 without a limit, 50 with, at agreement 0.5)
 TOP_QUERIES = 10  # proposals looked at for each object; only these are upsampled
 
 
@@ -153,8 +153,7 @@ def _worth(track: Track, evidence: Evidence, row: int, motion: str) -> np.ndarra
     if track.drawn is not None:
         allowed = agreement > 0
     elif track.carried is not None:
-        in_place = agreement >= (AGREEMENT if track.found else FIRST_AGREEMENT)
-        allowed = (in_place & (condition >= SEEN_SCORE)) | (track.overdue & (condition >= TRUSTED_SCORE))
+        allowed = ((agreement >= AGREEMENT) & (condition >= SEEN_SCORE)) | (track.overdue & (condition >= TRUSTED_SCORE))
     else:
         stayed = motion == "off" and track.state.misses == 0
         allowed = condition >= (SEEN_SCORE if stayed else TRUSTED_SCORE)
@@ -183,6 +182,8 @@ def _choose(track: Track, pick: int | None, evidence: Evidence, row: int) -> tup
         mask = evidence.masks[pick]
         if track.carried is not None and evidence.agreement[row, pick] >= AGREEMENT:
             mask = outlined_by(track.carried, mask, OUTLINE_CELLS * evidence.cell_px)
+            if evidence.cell_px:
+                mask = corrected(track.carried, mask, LEAP_CELLS * evidence.cell_px)
         return ObjectStatus.SEEN, float(evidence.condition[row, pick]), mask
     gone = track.asked and track.overdue and evidence.peak[row] < SEEN_SCORE
     if track.carried is None or gone:

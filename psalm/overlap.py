@@ -42,12 +42,13 @@ def disjoint(masks: Sequence[np.ndarray], priorities: Sequence[float]) -> list[n
 
 def outlined_by(carried: np.ndarray, proposal: np.ndarray, reach_px: float) -> np.ndarray:
     """The proposal, except within `reach_px` of its outline, where the carried mask says what is inside. All bool [H, W]."""
-    radius = round(reach_px)
-    if radius < 1:
-        return proposal
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    inner, outer = (change(proposal.astype(np.uint8), disc).astype(bool) for change in (cv2.erode, cv2.dilate))
+    inner, outer = _eroded(proposal, reach_px), _dilated(proposal, reach_px)
     return inner | (carried & outer)
+
+
+def corrected(carried: np.ndarray, proposal: np.ndarray, leap_px: float) -> np.ndarray:
+    """The carried mask, its outline moved towards the proposal by at most `leap_px`: nothing appears far outside, no core is lost."""
+    return (proposal & _dilated(carried, leap_px)) | _eroded(carried, leap_px)
 
 
 def best_distinct(worth: np.ndarray) -> list[int | None]:
@@ -64,3 +65,16 @@ def best_distinct(worth: np.ndarray) -> list[int | None]:
 
 def _packed(masks: np.ndarray) -> np.ndarray:
     return np.packbits(masks.reshape(len(masks), int(np.prod(masks.shape[1:]))), axis=1)
+
+
+def _eroded(mask: np.ndarray, reach_px: float) -> np.ndarray:
+    return cv2.erode(mask.astype(np.uint8), _disc(reach_px)).astype(bool)
+
+
+def _dilated(mask: np.ndarray, reach_px: float) -> np.ndarray:
+    return cv2.dilate(mask.astype(np.uint8), _disc(reach_px)).astype(bool)
+
+
+def _disc(reach_px: float) -> np.ndarray:
+    radius = round(reach_px)
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

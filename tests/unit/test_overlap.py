@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from psalm_stream.psalm.overlap import best_distinct, disjoint, outlined_by, pair_iou, stack
+from psalm_stream.psalm.overlap import best_distinct, corrected, disjoint, outlined_by, pair_iou, stack
 from scipy.optimize import linear_sum_assignment
 
 
@@ -68,3 +68,15 @@ def test_inside_the_proposal_a_hole_of_the_carried_mask_is_filled():
     carried = proposal.copy()
     carried[5:8, 2:5] = False
     assert np.array_equal(outlined_by(carried, proposal, 2), proposal)
+
+
+def test_a_correction_neither_appears_far_outside_nor_loses_the_core():
+    carried = np.zeros((40, 40), bool)
+    carried[10:30, 10:30] = True
+    proposal = np.zeros((40, 40), bool)
+    proposal[9:30, 10:30] = True  # one row more
+    proposal[2:5, 2:5] = True  # far outside
+    proposal[18:22, 18:22] = False  # deep inside
+    expected = carried.copy()
+    expected[9, 10:30] = True
+    assert np.array_equal(corrected(carried, proposal, 3), expected)
