@@ -79,7 +79,7 @@ def test_a_confirmed_mask_is_the_proposal_to_the_pixel_so_that_drift_is_correcte
     state = begun(SCENE.frame(0), SCENE.truth(0), ON)
     state, _ = step(state, SCENE.frame(1), ON, perfect(SCENE.truth(1)))
     view = state.views["main"]
-    off_course = {i: encode(shift(decode(rle), 4)) for i, rle in view.masks.items()}
+    off_course = {i: encode(shift(decode(rle), 3)) for i, rle in view.masks.items()}
     state = replace(state, views={"main": replace(view, masks=off_course)})
     _, answer = step(state, SCENE.frame(2), ON, perfect(SCENE.truth(2)))
     assert all(np.array_equal(mask, SCENE.truth(2)[i]) for i, mask in answered(answer)[1].items())
