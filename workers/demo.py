@@ -17,7 +17,8 @@ from ..stream.sources import open_source
 
 CUPS = Path("../shared/videos/cups.mp4")
 CUPS_PROMPT = ("--box", "1:572,292,736,542", "--box", "2:832,292,998,542", "--box", "3:362,422,440,502")
-DRAWN_FRAMES, DRAWN_SIDE, DRAWN_FPS = 48, 384, 24
+DRAWN_FRAMES, DRAWN_FPS, WIDTH, HEIGHT = 48, 24, 480, 270
+SHAPES = (((225, 120, 40), 24, 1.0), ((70, 190, 230), 5, 0.45), ((200, 60, 110), 2, 0.7))  # colour, corners, inner radius
 PROMPT_FLAGS = ("--mask", "--point", "--box", "--scribble")
 
 
@@ -46,15 +47,26 @@ def middle_box(video: str) -> str:
 
 
 def draw(folder: Path) -> tuple[Path, Path]:
-    """Draw a clip of moving things: writes clip.mp4 and the first frame's objects, mask.png, into `folder`."""
-    from ..psalm.train.scenes import draw_clip
-
+    """Draw a clip of a disc, a star and a diamond on their ways: writes clip.mp4 and the first frame's objects, mask.png, into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = draw_clip(np.random.default_rng(7), DRAWN_SIDE, DRAWN_FRAMES + 1)
-    height, width = drawn.valid_hw
+    grain = np.random.default_rng(7).integers(0, 255, (9, 16), np.uint8)
+    backdrop = cv2.merge([offset + cv2.resize(grain, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) // 3 for offset in (60, 75, 55)])
     with closing(VideoWriter(folder / "clip.mp4", DRAWN_FPS)) as video:
-        for image in drawn.images[1:]:
-            video.write(image[:height, :width])
-    even = ((0, height % 2), (0, width % 2))
-    cv2.imwrite(str(folder / "mask.png"), np.pad(drawn.labels[1, :height, :width], even))
+        for index in range(DRAWN_FRAMES):
+            image, labels = backdrop.copy(), np.zeros((HEIGHT, WIDTH), np.uint8)
+            for object_id, (colour, corners, inner) in enumerate(SHAPES, start=1):
+                outline = _outline(object_id, corners, inner, index / DRAWN_FRAMES)
+                cv2.fillPoly(image, [outline], colour, cv2.LINE_AA)
+                cv2.fillPoly(labels, [outline], object_id)
+            video.write(image)
+            if index == 0:
+                cv2.imwrite(str(folder / "mask.png"), labels)
     return folder / "clip.mp4", folder / "mask.png"
+
+
+def _outline(number: int, corners: int, inner: float, time: float) -> np.ndarray:
+    """A regular shape turning along its own arc at time 0..1: int32 [2 * corners, 2] pixels."""
+    angle = np.pi * np.arange(2 * corners) / corners + 2 * time * (-1) ** number
+    radius = 46 * np.where(np.arange(2 * corners) % 2, inner, 1.0)
+    centre = WIDTH * (0.2 * number + 0.25 * time), HEIGHT * (0.5 + 0.25 * np.sin(2.5 * time + 2 * number))
+    return np.stack([centre[0] + radius * np.cos(angle), centre[1] + radius * np.sin(angle)], 1).round().astype(np.int32)
