@@ -6,6 +6,7 @@ and is 0 when left out. Coordinates are pixels of the displayed frame, origin to
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -159,11 +160,13 @@ def _pairs(said: str, body: str) -> tuple[tuple[float, float], ...]:
 
 
 def _numbers(said: str, body: str, count: int) -> tuple[float, ...]:
-    """Exactly `count` numbers, separated by commas; whether they lie on the frame is asked when its size is known."""
+    """Exactly `count` finite numbers, separated by commas; whether they lie on the frame is asked when its size is known."""
     try:
         values = tuple(float(part) for part in body.split(","))
     except ValueError as error:
         raise BadPrompt(f"{said}: {error}, expected {FORMS[said.split()[0]]}") from error
     if len(values) != count:
         raise BadPrompt(f"{said}: {body!r} is not {count} numbers, expected {FORMS[said.split()[0]]}")
+    if not all(map(math.isfinite, values)):
+        raise BadPrompt(f"{said}: {body!r} is not finite, expected {FORMS[said.split()[0]]}")
     return values
