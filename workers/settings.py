@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ..stream.errors import BadConfig
 
 PREFIX = "PSALM_"
-NOT_KNOBS = frozenset({"PSALM_GOLDEN"})  # the tests' folder of recorded tensors
+NOT_KNOBS = frozenset({"PSALM_GOLDEN", "PSALM_DAVIS"})  # folders of the tests: recorded tensors, annotated sequences
 
 
 class Settings(BaseSettings):

@@ -27,9 +27,10 @@ def test_an_unknown_variable_is_an_error_that_names_the_nearest_setting(monkeypa
         read_settings()
 
 
-def test_the_golden_folder_of_the_tests_is_no_unknown_variable(monkeypatch):
-    monkeypatch.setenv("PSALM_GOLDEN", "somewhere")
-    read_settings()
+@pytest.mark.parametrize("variable", ["PSALM_GOLDEN", "PSALM_DAVIS"])
+def test_a_folder_of_the_tests_is_no_unknown_variable(monkeypatch, variable):
+    monkeypatch.setenv(variable, "somewhere")
+    assert read_settings() == Settings()
 
 
 def test_a_bad_value_is_named_as_it_was_given(monkeypatch):

@@ -248,3 +248,4 @@ def test_a_frame_that_is_no_picture_is_said_so_on_black(tmp_path):
 
 def test_a_video_without_frames_can_be_closed(tmp_path):
     OverlaySink(tmp_path / "a.mp4", 10.0).close()
+    assert (tmp_path / "a.mp4").exists()
