@@ -85,7 +85,7 @@ class OverlaySink:
         self._video.write(overlay(image, mask_frame, self._size_hw))
 
     def close(self) -> None:
-        """Finish the file; without a frame an empty file remains."""
+        """Finish the file; without a frame there is none."""
         self._video.close()
 
 
