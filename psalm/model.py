@@ -96,9 +96,10 @@ class Psalm(nn.Module):
         self.mask_prior = MaskPrior(d) if config.extras.mask_prior else None
         self.ring_detail = RingDetail(config.swin.channels[1], width) if config.extras.detail_pooling else None
 
-    def encode(self, images: Tensor) -> list[ImageFeatures]:
-        """images: uint8 [B, 3, S, S], padded RGB. One Swin pass; returns features per image."""
-        maps = self.swin(self.normalized(images))
+    def encode(self, images: Tensor, frozen: bool = False) -> list[ImageFeatures]:
+        """images: uint8 [B, 3, S, S], padded RGB. One Swin pass, without gradient when frozen; returns features per image."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            maps = self.swin(self.normalized(images))
         tokens = self.projector(maps[3])
         return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i], images[i]) for i in range(len(images))]
 

@@ -137,12 +137,14 @@ def _expected_frames(video: _Video) -> int | None:
 def _pictures(video: _Video) -> Iterator[Picture]:
     """Every frame upright, as JPEG, with its capture time. Raises SourceFailed that says where, after the last good frame."""
     reformatter = VideoReformatter()  # one for all frames: it keeps the conversion tables
-    clock, count, t_ns = None, 0, 0
+    clock, matrix, count, t_ns = None, None, 0, 0
     try:
         for frame in _decoded(video):
-            clock = clock or _Clock(video.started_ns, round(10**9 / video.fps), frame.time_base or video.stream.time_base)
+            if clock is None:
+                clock = _Clock(video.started_ns, round(10**9 / video.fps), frame.time_base or video.stream.time_base)
+                matrix = _display_matrix(frame)
             t_ns = clock.at(frame.pts)
-            image = _upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), frame)
+            image = _upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), matrix)
             yield t_ns, image.shape[:2], cv2.imencode(".jpg", image, _JPEG)[1].tobytes()
             count += 1
     except _DamagedError as damage:
@@ -228,12 +230,16 @@ class _Clock:
         return t_ns
 
 
-def _upright(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """The image as it is to be displayed: turned in quarters and mirrored as the container's display matrix says.
+def _display_matrix(frame: av.VideoFrame) -> bytes | None:
+    """The container's display matrix. For one frame only: PyAV ties frame and side data into a cycle, so the picture stays."""
+    return next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+
+
+def _upright(image: np.ndarray, matrix: bytes | None) -> np.ndarray:
+    """The image as it is to be displayed: turned in quarters and mirrored as the display matrix says.
 
     Source: ISO 14496-12, transformation matrix (a b u; c d v; x y w), 16.16 fixed point: x' = a x + c y, y' = b x + d y.
     """
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
         return image
     a, b, _, c, d = np.frombuffer(matrix, np.int32, count=5).tolist()

@@ -36,7 +36,8 @@ class StepLosses:
 def forward(network: Psalm, examples: list[Example], tokenizer: Tokenizer) -> Answer:
     """Answer a batch of one task; remembered frames pass the backbone without gradient, they only lend their tokens."""
     asked = network.encode(_images([e.images[0] for e in examples]))
-    lent = iter(_remembered(network, [i for e in examples for i in e.images[1:]]))
+    remembered = [image for example in examples for image in example.images[1:]]
+    lent = iter(network.encode(_images(remembered), frozen=True) if remembered else ())
     samples = [
         _sample(network, example, [features, *(next(lent) for _ in example.images[1:])], tokenizer)
         for example, features in zip(examples, asked, strict=True)
@@ -60,16 +61,6 @@ def step_losses(network: Psalm, examples: list[Example], answer: Answer, config:
         total = total + PRIOR_WEIGHT * (config.mask_weight * mask + config.dice_weight * dice) + SCORE_WEIGHT * score
         parts |= {"prior_mask": float(mask.detach()), "prior_dice": float(dice.detach()), "prior_score": float(score.detach())}
     return StepLosses(total, parts)
-
-
-def _remembered(network: Psalm, images: list[np.ndarray]) -> list[ImageFeatures]:
-    if not images:
-        return []
-    stacked = _images(images)
-    with torch.no_grad():
-        maps = network.swin(network.normalized(stacked))
-    tokens = network.projector(maps[3])
-    return [ImageFeatures([m[i : i + 1] for m in maps], tokens[i], stacked[i]) for i in range(len(images))]
 
 
 def _sample(network: Psalm, example: Example, frames: list[ImageFeatures], tokenizer: Tokenizer) -> Sample:

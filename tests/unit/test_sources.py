@@ -1,5 +1,6 @@
 """Inputs: the displayed picture with its capture time, damage named where it is, and no password in any message."""
 
+import gc
 import threading
 import time
 import traceback
@@ -127,8 +128,21 @@ def test_odd_sizes_stay_as_they_are(tmp_path, size_hw):
         assert [f.pixels().shape[:2] for f in source] == [size_hw] * 2
 
 
-@pytest.mark.parametrize("mirrored", [False, True])
+def test_pictures_go_without_waiting_for_the_garbage_collector(tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", [moving(i, (48, 64)) for i in range(40)])
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        read(clip)
+        after = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after - before <= 1  # the first frame, whose side data was looked at
+
+
 @pytest.mark.parametrize(("degrees", "turned"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
+@pytest.mark.parametrize("mirrored", [False, True])
 def test_a_turned_or_mirrored_video_is_shown_as_displayed(tmp_path, degrees, turned, mirrored):
     stored = corners((48, 80))
     displayed = np.rot90(stored, turned)
