@@ -17,8 +17,8 @@ from ..psalm.tracker import Rules
 from ..stream import rle
 from ..stream.errors import BadInput
 from ..stream.types import Frame, FrameKey, Mask, MaskFrame, ObjectPrompt, Prompt, Proposals, Request
+from ..workers.answering import Model
 from ..workers.pipeline import Embedded
-from ..workers.segment import Model
 from ..workers.settings import Settings
 from .metrics import VOID
 

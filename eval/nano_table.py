@@ -25,7 +25,7 @@ from ..stream.errors import BadInput, PsalmStreamError
 from ..stream.paint import label_map
 from ..stream.sources import open_source
 from ..stream.types import ObjectStatus
-from ..workers.segment import Model
+from ..workers.answering import Model
 from .davis import DavisSequence, NoModel, davis_sequences, first_mask_prompt, track_sequence
 from .metrics import score_sequence
 from .report import Result, comparison, overall, summary, table, write_results

@@ -9,7 +9,7 @@ official_policy.py. numpy and OpenCV; no sockets, no clocks, no tensors.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -43,6 +43,7 @@ from .visual_prompts import rasterize
 
 POLICIES = ("honest", "official")
 MOTIONS = ("on", "off", "only")
+REMEMBERED_PROMPTS = 256  # a prompt is sent again within seconds, if ever
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +75,41 @@ class Rules:
 def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     """Put a prompt down for its view's next frame; an object that was waiting there under the same id is replaced.
 
-    Raises BadPrompt for another session's prompt, one that names an id twice, or mask prompts of one frame that overlap or differ in
-    size: each mask is to be returned unchanged, and answered masks never overlap.
+    Raises BadPrompt for another session's prompt, one that says nothing or names an id twice, a correction or removal of an object that is
+    not tracked, or mask prompts of one frame that overlap or differ in size: each mask is to be returned unchanged, and answered masks
+    never overlap.
     """
     if prompt.key.session != state.session:
         raise BadPrompt(f"prompt {prompt.prompt_id} is for session {prompt.key.session!r}, expected {state.session!r}; send it there")
-    ids = [o.object_id for o in prompt.objects]
+    ids = [*(o.object_id for o in prompt.objects), *prompt.remove]
+    if not ids:
+        raise BadPrompt(f"prompt {prompt.prompt_id} names no object, expected one to follow, correct or remove")
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
         raise BadPrompt(f"prompt {prompt.prompt_id} names object {twice[0]} more than once; merge its shapes into one")
     view = state.views.get(prompt.key.view, ViewState())
+    _check_tracked(view, prompt, ids if prompt.correct else prompt.remove)
+    kept = tuple(o for o in view.objects if o.object_id not in prompt.remove)
+    masks = {object_id: rle for object_id, rle in view.masks.items() if object_id not in prompt.remove}
     pending = (*(p for p in view.pending if p.object_id not in ids), *prompt.objects)
     _check_disjoint(pending)
-    return _with_view(state, prompt.key, replace(view, pending=pending))
+    after = _with_view(state, prompt.key, replace(view, objects=kept, masks=masks, pending=pending))
+    return replace(after, prompt_ids=(*state.prompt_ids, prompt.prompt_id)[-REMEMBERED_PROMPTS:], lost=state.lost and not prompt.objects)
+
+
+def without_misfits(state: TrackState, frame: Frame) -> tuple[TrackState, str]:
+    """Drop the waiting prompts that do not fit the frame they would apply to; says which, "" when all fit."""
+    view = state.views.get(frame.key.view, ViewState())
+    fitting, misfits = [], []
+    for waiting in view.pending:
+        try:
+            rasterize(waiting.shape, frame.size_hw)
+            fitting.append(waiting)
+        except BadPrompt as error:
+            misfits.append(f"object {waiting.object_id}: {error}")
+    if not misfits:
+        return state, ""
+    return _with_view(state, frame.key, replace(view, pending=tuple(fitting))), f"frame {frame.key}: {'; '.join(misfits)}"
 
 
 def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
@@ -139,6 +162,16 @@ def settle(
     status = FrameStatus.OK if trusted else FrameStatus.DISTRUSTED
     after = _with_view(state, frame.key, ViewState(objects, (), frame, masks))
     return after, MaskFrame(frame.key, frame.t_ns, frame.size_hw, status, said, model_digest)
+
+
+def _check_tracked(view: ViewState, prompt: Prompt, ids: Sequence[int]) -> None:
+    known = {o.object_id for o in (*view.objects, *view.pending)}
+    if unknown := sorted(set(ids) - known):
+        tracked = ", ".join(map(str, sorted(known))) or "nothing"
+        raise BadPrompt(
+            f"prompt {prompt.prompt_id}: object {unknown[0]} is not tracked in {prompt.key.session}/{prompt.key.view}, "
+            f"which tracks {tracked}; name it in a prompt that adds it"
+        )
 
 
 def _check_disjoint(pending: tuple[ObjectPrompt, ...]) -> None:

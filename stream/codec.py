@@ -7,8 +7,9 @@ beside it (a Kafka header). Round trips are exact; whatever does not fit is a Ba
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 import msgpack
@@ -21,6 +22,8 @@ from .types import (
     FrameStatus,
     Mask,
     MaskFrame,
+    Notice,
+    NoticeKind,
     ObjectMask,
     ObjectPrompt,
     ObjectState,
@@ -45,6 +48,7 @@ class Kind(StrEnum):
     PROMPT = "prompt"
     END = "end"
     MASK_FRAME = "mask_frame"
+    NOTICE = "notice"
     TRACK_STATE = "track_state"
 
 
@@ -56,7 +60,7 @@ class End:
     view: str | None = None
 
 
-Message = Frame | Prompt | End | MaskFrame | TrackState
+Message = Frame | Prompt | End | MaskFrame | Notice | TrackState
 
 
 def kind_of(message: Message) -> Kind:
@@ -83,6 +87,12 @@ def unpack(kind: Kind | str, data: bytes) -> Message:
     if version != SCHEMA:
         raise BadRecord(f"{kind} record has schema version {version!r}, this program reads {SCHEMA}; run both sides on the same release")
     return _read(kind, _LAYOUTS[Kind(kind)][2], body)
+
+
+def digest(answer: MaskFrame | Notice) -> str:
+    """What must be equal between two runs on one input: SHA-256 over every field but `ms`, in hex."""
+    told = replace(answer, ms={}) if isinstance(answer, MaskFrame) else answer
+    return sha256(pack(told)).hexdigest()
 
 
 def mask_frame_json(masks: MaskFrame) -> dict[str, Any]:
@@ -200,12 +210,19 @@ def _read_frame(body: Any) -> Frame:
 
 
 def _write_prompt(prompt: Prompt) -> dict[str, Any]:
-    return {"key": _write_key(prompt.key), "prompt_id": prompt.prompt_id, "objects": [_write_object_prompt(o) for o in prompt.objects]}
+    return {
+        "key": _write_key(prompt.key),
+        "prompt_id": prompt.prompt_id,
+        "objects": [_write_object_prompt(o) for o in prompt.objects],
+        "correct": prompt.correct,
+        "remove": [int(i) for i in prompt.remove],
+    }
 
 
 def _read_prompt(body: Any) -> Prompt:
     objects = tuple(_read_object_prompt(o) for o in body["objects"])
-    return Prompt(_read_key(body["key"]), _typed(body["prompt_id"], str), objects)
+    remove = tuple(_typed(i, int) for i in body["remove"])
+    return Prompt(_read_key(body["key"]), _typed(body["prompt_id"], str), objects, _typed(body["correct"], bool), remove)
 
 
 def _write_end(end: End) -> dict[str, Any]:
@@ -224,6 +241,7 @@ def _write_masks(masks: MaskFrame) -> dict[str, Any]:
         "status": str(masks.status),
         "objects": [_write_object_mask(o) for o in masks.objects],
         "model": masks.model,
+        "message": masks.message,
         "ms": {stage: float(ms) for stage, ms in masks.ms.items()},
     }
 
@@ -236,8 +254,28 @@ def _read_masks(body: Any) -> MaskFrame:
         status=FrameStatus(body["status"]),
         objects=tuple(_read_object_mask(o) for o in body["objects"]),
         model=_typed(body["model"], str),
+        message=_typed(body["message"], str),
         ms={_typed(stage, str): _typed(ms, float, int) for stage, ms in body["ms"].items()},
     )
+
+
+def _write_notice(notice: Notice) -> dict[str, Any]:
+    return {
+        "kind": str(notice.kind),
+        "session": notice.session,
+        "view": notice.view,
+        "index": notice.index,
+        "message": notice.message,
+        "record": notice.record,
+    }
+
+
+def _read_notice(body: Any) -> Notice:
+    view, index, record = _typed(body["view"], str, type(None)), _typed(body["index"], int, type(None)), body["record"]
+    if record is not None:
+        topic, partition, offset = record
+        record = (_typed(topic, str), _typed(partition, int), _typed(offset, int))
+    return Notice(NoticeKind(body["kind"]), _typed(body["session"], str), view, index, _typed(body["message"], str), record)
 
 
 def _write_object_mask(mask: ObjectMask) -> dict[str, Any]:
@@ -271,7 +309,15 @@ def _write_state(state: TrackState) -> dict[str, Any]:
         }
         for name, view in state.views.items()
     }
-    return {"session": state.session, "applied": state.applied, "views": views, "frames": [_write_frame(f) for f in frames.values()]}
+    return {
+        "session": state.session,
+        "applied": state.applied,
+        "views": views,
+        "answered": state.answered,
+        "prompt_ids": state.prompt_ids,
+        "lost": state.lost,
+        "frames": [_write_frame(f) for f in frames.values()],
+    }
 
 
 def _read_state(body: Any) -> TrackState:
@@ -295,7 +341,9 @@ def _read_state(body: Any) -> TrackState:
         )
         for name, view in body["views"].items()
     }
-    return TrackState(_typed(body["session"], str), _typed(body["applied"], int), views)
+    prompt_ids = tuple(_typed(i, str) for i in body["prompt_ids"])
+    answered, lost = _typed(body["answered"], int), _typed(body["lost"], bool)
+    return TrackState(_typed(body["session"], str), _typed(body["applied"], int), views, answered, prompt_ids, lost)
 
 
 _LAYOUTS = {
@@ -303,5 +351,6 @@ _LAYOUTS = {
     Kind.PROMPT: (Prompt, _write_prompt, _read_prompt),
     Kind.END: (End, _write_end, _read_end),
     Kind.MASK_FRAME: (MaskFrame, _write_masks, _read_masks),
+    Kind.NOTICE: (Notice, _write_notice, _read_notice),
     Kind.TRACK_STATE: (TrackState, _write_state, _read_state),
 }

@@ -6,7 +6,6 @@ drops frames or publishes.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +13,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
-from PIL import Image, UnidentifiedImageError
-
-from .errors import SourceFailed
+from .errors import SourceFailed, Undecodable
+from .pictures import displayed_size
 from .types import Frame, FrameKey
 from .video import Opened, is_camera, is_url, open_video
 
@@ -104,13 +102,6 @@ def _read_picture(path: Path) -> tuple[tuple[int, int], bytes]:
     """Displayed size and untouched bytes of a picture file. Only its header is looked at: pixels are the business of whoever decodes."""
     try:
         data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            width, height = image.size
-            exif = Image.Exif()  # not image.getexif(): that decodes a whole PNG, and believes XMP, which OpenCV does not
-            exif.load(image.info.get("exif", b""))
-            sideways = exif.get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
-    except UnidentifiedImageError as error:
-        raise SourceFailed(f"picture {path}: {len(data)} bytes are no JPEG or PNG; replace it or take it out of the folder") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SourceFailed(f"picture {path}: cannot be read ({error}); replace it or take it out of the folder") from error
-    return (width, height) if sideways else (height, width), data
+        return displayed_size(data), data
+    except (OSError, Undecodable) as error:
+        raise SourceFailed(f"picture {path}: {error}; replace it or take it out of the folder") from error

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from .errors import BadPrompt, Undecodable
+from .pictures import decode_rgb
 
 MAX_OBJECT_ID = 255
 
@@ -48,24 +49,11 @@ class Frame:
     def pixels(self) -> np.ndarray:
         """The picture as a read-only RGB array, uint8 [H, W, 3]. Raises Undecodable."""
         if not self._decoded:
-            self._decoded.append(decode_rgb(self.data, self.key, self.size_hw))
+            try:
+                self._decoded.append(decode_rgb(self.data, self.size_hw))
+            except Undecodable as error:
+                raise Undecodable(f"frame {self.key}: {error}") from error
         return self._decoded[0]
-
-
-def decode_rgb(data: bytes, key: FrameKey, size_hw: tuple[int, int]) -> np.ndarray:
-    """Decode JPEG or PNG bytes to a read-only RGB array, uint8 [H, W, 3], EXIF orientation applied. Raises Undecodable."""
-    import cv2  # loaded on first use: most importers of this module never look at a pixel
-
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
-        raise Undecodable(f"frame {key}: OpenCV refuses its {len(data)} bytes ({error}); send a complete JPEG or PNG") from error
-    if image is None:
-        raise Undecodable(f"frame {key}: {len(data)} bytes are no picture OpenCV can read; send a complete JPEG or PNG")
-    if image.shape[:2] != tuple(size_hw):
-        raise Undecodable(f"frame {key}: picture is {image.shape[:2]}, its record says {tuple(size_hw)} (height, width); fix the source")
-    image.flags.writeable = False
-    return image
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +113,17 @@ class ObjectPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Objects named on one frame. Travels in the same topic as the frames, so that order is never in doubt."""
+    """Objects named, corrected or removed. Travels in the topic of the frames and applies to the first of its view after it.
+
+    prompt_id: one that was applied before is not applied again. correct: the objects must be tracked already. remove: ids that are to be
+    forgotten. The index of `key` says what the prompt was drawn on; order alone decides where it applies.
+    """
 
     key: FrameKey
     prompt_id: str
-    objects: tuple[ObjectPrompt, ...]
+    objects: tuple[ObjectPrompt, ...] = ()
+    correct: bool = False
+    remove: tuple[int, ...] = ()
 
 
 # -- what the model is asked, and answers -----------------------------------------------------------------------------
@@ -242,11 +236,18 @@ class ViewState:
 
 @dataclass(frozen=True, slots=True)
 class TrackState:
-    """The state of a session. applied: log offset of the last record this state contains (-1: none); views by name."""
+    """The state of a session, its views by name.
+
+    applied: log offset of the last record this state contains (-1: none); answered: frames so far; prompt_ids: of the prompts applied, the
+    oldest first; lost: its memory is gone, and no frame can be answered before the next prompt.
+    """
 
     session: str
     applied: int = -1
     views: Mapping[str, ViewState] = field(default_factory=dict)
+    answered: int = 0
+    prompt_ids: tuple[str, ...] = ()
+    lost: bool = False
 
 
 # -- what the service answers -----------------------------------------------------------------------------------------
@@ -284,7 +285,11 @@ class ObjectMask:
 
 @dataclass(frozen=True, slots=True)
 class MaskFrame:
-    """The answer to one frame. model: weights digest; ms: milliseconds per stage, the only field that may differ between equal runs."""
+    """The answer to one frame.
+
+    model: weights digest; message: what a user should know, a prompt that does not fit this frame for example; ms: milliseconds per stage,
+    the only field that may differ between equal runs.
+    """
 
     key: FrameKey
     t_ns: int
@@ -292,4 +297,33 @@ class MaskFrame:
     status: FrameStatus
     objects: tuple[ObjectMask, ...]
     model: str
+    message: str = ""
     ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+
+class NoticeKind(StrEnum):
+    """What a Notice says. The first three answer what was sent by someone, the others are a source's own news."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+    ENDED = "ended"
+    GAP = "gap"
+    DROPPED = "dropped"
+    SOURCE_GONE = "source_gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Everything that is not a mask and must not be silent.
+
+    session: "" when the record named none; view: None for all of them; index: of the frame it is about, or None; message: in words; record:
+    topic, partition and offset of the record it answers, None for a source's own.
+    """
+
+    kind: NoticeKind
+    session: str
+    view: str | None
+    index: int | None
+    message: str
+    record: tuple[str, int, int] | None = None

@@ -14,8 +14,9 @@ from ..stream.bus import FRAMES, MASKS, MemoryBus, MemoryLog
 from ..stream.codec import End, kind_of, pack, unpack
 from ..stream.errors import BadPrompt
 from ..stream.store import MemoryStore
-from ..stream.types import Frame, FrameKey, MaskFrame, Prompt
-from .segment import Model, SegmentWorker
+from ..stream.types import Frame, FrameKey, FrameStatus, MaskFrame, Notice, NoticeKind, Prompt
+from .answering import Model
+from .segment import SegmentWorker
 from .settings import Settings
 
 
@@ -54,10 +55,21 @@ class Embedded:
         self.log.append(FRAMES, session, kind_of(message), pack(message))
 
     def _answers(self) -> Iterator[MaskFrame]:
-        """What the worker answers to all that was sent."""
+        """The masks the worker answers to all that was sent. Raises BadPrompt for what it refused."""
         while self.worker.turn():
             for record in self.log.take(MASKS):
-                yield unpack(record.kind, record.data)
+                answer = unpack(record.kind, record.data)
+                if refused := _refusal(answer):
+                    raise BadPrompt(refused)
+                if isinstance(answer, MaskFrame):
+                    yield answer
+
+
+def _refusal(answer: MaskFrame | Notice) -> str:
+    """Why a prompt was refused; "" for every other answer."""
+    if isinstance(answer, MaskFrame):
+        return answer.message if answer.status in (FrameStatus.OK, FrameStatus.DISTRUSTED, FrameStatus.NO_PROMPT) else ""
+    return answer.message if answer.kind == NoticeKind.REFUSED else ""
 
 
 def _named(waiting: dict[FrameKey, list[Prompt]]) -> str:

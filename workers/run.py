@@ -25,9 +25,9 @@ from ..stream.sinks import JsonLinesSink, OverlaySink, PaletteSink, Sink
 from ..stream.sources import Source
 from ..stream.types import Frame, MaskFrame
 from ..stream.video import without_credentials
+from .answering import Model
 from .pipeline import Embedded
 from .prompt_flags import VOID, Flag, check, prompts, read_ids
-from .segment import Model
 from .settings import Settings
 from .tally import Tally
 

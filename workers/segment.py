@@ -1,65 +1,56 @@
 """The segment worker: the one loop between the log and the model, the same in one process and on a cluster.
 
-A turn takes a prefix of what the log holds, answers it in batches of at most one frame a session, and ends in one checkpoint. Nothing
+A turn takes a prefix of what the log holds, answers it in batches of at most one record a session, and ends in one checkpoint. Nothing
 leaves the process before that; whatever goes wrong on the way, the worker forgets the turn and starts from what is committed.
-Decisions are psalm/tracker.py's, transport is stream/bus.py's, memory between turns stream/store.py's.
+Answers are answering.py's, transport is stream/bus.py's, memory between turns stream/store.py's.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ..psalm.tracker import Rules, plan, prompted, settle
-from ..stream.bus import MASKS, Bus, Claim, Polled, Record
-from ..stream.codec import End, Kind, pack, unpack
-from ..stream.errors import BadPrompt, Undecodable
+from ..psalm.tracker import Rules
+from ..stream.bus import MASKS, STATE, Bus, Claim, Polled, Record
+from ..stream.codec import Kind, kind_of, pack, unpack
+from ..stream.errors import StoreLost
 from ..stream.store import StateVersion, Store
-from ..stream.types import Frame, FrameStatus, MaskFrame, Prompt, Proposals, Request, TrackState
+from ..stream.types import TrackState
+from .answering import Answered, Answerer, Model
+from .rebuild import Rebuild
 from .settings import Settings
 
-
-class Model(Protocol):
-    """Anything that answers requests. digest: names the weights, and is part of every answer."""
-
-    digest: str
-
-    def segment(self, requests: Sequence[Request]) -> Sequence[Proposals]:
-        """One Proposals a request, in order."""
-
-
-@dataclass(slots=True)
-class Step:
-    """A frame on its way through a turn. state: of its session before it; request None: there is nothing to ask; ms: per stage."""
-
-    record: Record
-    frame: Frame
-    state: TrackState
-    request: Request | None = None
-    ms: dict[str, float] = field(default_factory=dict)
+log = logging.getLogger(__name__)
+LAST_TURNS = 0.3  # weight of the newest turn in the running mean of seconds a record
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A session's state after a record of this turn, not committed yet. state None: the session has ended."""
+    """A session's state after a record of this turn, not committed yet. state None: it has ended; keep: it is due in topic `state`."""
 
     record: Record
     state: TrackState | None
+    keep: bool
 
 
 class SegmentWorker:
-    """Answers the frames of every session of the partitions its bus holds."""
+    """Answers the records of every session of the partitions its bus holds. now: the clock that tells a late frame."""
 
-    def __init__(self, bus: Bus, store: Store, model: Model, rules: Rules, settings: Settings) -> None:
-        self.bus, self.store, self.model, self.rules, self.settings = bus, store, model, rules, settings
+    def __init__(
+        self, bus: Bus, store: Store, model: Model, rules: Rules, settings: Settings, now: Callable[[], float] = time.time
+    ) -> None:
+        self.bus, self.store, self.settings = bus, store, settings
+        self.answerer = Answerer(model, rules, bus.partition_of, settings.max_lag_s, now)
+        self.repeater = Answerer(model, rules, bus.partition_of)
         self.claims: dict[int, Claim] = {}
+        self.rebuilds: dict[int, Rebuild] = {}
         self.states: dict[str, TrackState] = {}  # as committed; the least recently changed first
         self.changes: dict[str, Change] = {}  # of this turn
+        self.record_s = 0.0  # running mean
 
     def turn(self) -> int:
         """Answer a prefix of what the log holds, then one checkpoint. Returns how many records that were.
@@ -67,71 +58,70 @@ class SegmentWorker:
         After any exception the turn has not happened: the next one starts from what is committed.
         """
         try:
-            polled = self.bus.poll(self.settings.turn_records, self.settings.poll_timeout_s)
-            self._take_over(polled)
-            for batch in one_a_session(polled.records, self.settings.batch_size):
-                self._answer(batch)
+            self._rebuild()
+            while (polled := self.bus.poll(self._limit(), 0 if self.rebuilds else self.settings.poll_timeout_s)).changed:
+                self._take_over(polled)
+                self._rebuild()
             if polled.records:
+                began = time.monotonic()
+                for batch in one_a_session(polled.records, self.settings.batch_size):
+                    self._answer(batch)
                 self._checkpoint(polled.records)
+                self._pace((time.monotonic() - began) / len(polled.records))
         except BaseException:
-            self.changes = {}
+            self.changes, self.rebuilds = {}, {}
             self.bus.recover()  # the next poll gains every partition anew, which drops the rest
             raise
         return len(polled.records)
 
+    def _limit(self) -> int:
+        """As many records as the budget of a turn has time for by what the last ones took, at least one."""
+        affordable = self.settings.turn_budget_s / self.record_s if self.record_s else self.settings.turn_records
+        return max(1, min(self.settings.turn_records, int(affordable)))
+
+    def _pace(self, record_s: float) -> None:
+        self.record_s = record_s if not self.record_s else (1 - LAST_TURNS) * self.record_s + LAST_TURNS * record_s
+
     def _take_over(self, polled: Polled) -> None:
         """Start from what is committed in the partitions gained. Which session lies where is not known: all kept states are dropped."""
+        self.states = {}
+        for partition in polled.lost:
+            self.claims.pop(partition, None)
+            self.rebuilds.pop(partition, None)
         for claim in polled.gained:
-            self.store.claim(claim)
             self.claims[claim.partition] = claim
-            self.states = {}
+            self.rebuilds.pop(claim.partition, None)
+            try:
+                self.store.claim(claim)
+            except StoreLost as lost:
+                log.warning("%s; its states are repeated from the log", lost)
+                self.rebuilds[claim.partition] = Rebuild(self.bus, claim, self.repeater)
+        self.bus.hold(self.rebuilds.keys())
+
+    def _rebuild(self) -> None:
+        """Go on repeating what the store lost, for at most the budget of a turn, so that the group sees this member alive."""
+        until = time.monotonic() + self.settings.turn_budget_s
+        for partition, rebuild in list(self.rebuilds.items()):
+            while rebuild.step():
+                if time.monotonic() > until:
+                    return
+            self.store.restore(rebuild.claim, rebuild.versions())
+            del self.rebuilds[partition]
+            self.bus.hold(self.rebuilds.keys())
 
     def _answer(self, batch: Sequence[Record]) -> None:
-        """Apply a batch of records of distinct sessions, asking the model once."""
-        steps = []
-        for record in batch:
-            match unpack(record.kind, record.data):
-                case Frame() as frame:
-                    steps += self._plan(Step(record, frame, self._state(record)))
-                case Prompt() as prompt:
-                    self._change(record, prompted(self._state(record), prompt))
-                case End(view=None):
-                    self.changes[record.key] = Change(record, None)
-                case End(view=view):
-                    state = self._state(record)
-                    self._change(record, replace(state, views={name: v for name, v in state.views.items() if name != view}))
-        asked = [step for step in steps if step.request is not None]
-        with timed(asked, "model"):
-            answers = iter(self.model.segment([step.request for step in asked]) if asked else ())
-        for step in steps:
-            self._settle(step, next(answers) if step.request is not None else None)
+        """Answer a batch of records of distinct sessions, asking the model once."""
+        for step in self.answerer.answer(batch, self._state):
+            self.bus.publish(MASKS, step.record, kind_of(step.answer), pack(step.answer))
+            if step.changed:
+                self._change(step)
 
-    def _plan(self, step: Step) -> list[Step]:
-        """Decode the frame and decide what to ask. A frame that is no picture is answered here, and changes nothing: returns no step."""
-        try:
-            with timed([step], "decode"):
-                step.frame.pixels()
-        except Undecodable:
-            frame = step.frame
-            self._change(step.record, step.state)
-            self._publish(step, MaskFrame(frame.key, frame.t_ns, frame.size_hw, FrameStatus.UNDECODABLE, (), self.model.digest))
-            return []
-        try:
-            with timed([step], "plan"):
-                step.request = plan(step.state, step.frame, self.rules)
-        except BadPrompt as error:
-            raise BadPrompt(f"frame {step.frame.key}: {error}") from error
-        return [step]
-
-    def _settle(self, step: Step, found: Proposals | None) -> None:
-        """Turn the model's answer into ours, and into the next state."""
-        with timed([step], "settle"):
-            state, masks = settle(step.state, step.frame, step.request, found, self.rules, self.model.digest)
-        self._change(step.record, state)
-        self._publish(step, masks)
-
-    def _publish(self, step: Step, masks: MaskFrame) -> None:
-        self.bus.publish(MASKS, step.record, Kind.MASK_FRAME, pack(replace(masks, ms=step.ms)))
+    def _change(self, step: Answered) -> None:
+        session, every = step.record.key, self.settings.snapshot_every
+        state = step.state and replace(step.state, applied=step.record.offset)
+        due = step.keep or (step.frame is not None and bool(state.views) and state.answered % every == 0)
+        before = self.changes.get(session)
+        self.changes[session] = Change(step.record, state, due or (before is not None and before.keep))
 
     def _state(self, record: Record) -> TrackState:
         """What is remembered of the record's session: from this turn, the turns before, or the store."""
@@ -143,16 +133,17 @@ class SegmentWorker:
         data = self.store.load(self.claims[record.partition], session)
         return TrackState(session) if data is None else unpack(Kind.TRACK_STATE, data)
 
-    def _change(self, record: Record, state: TrackState) -> None:
-        self.changes[record.key] = Change(record, replace(state, applied=record.offset))
-
     def _checkpoint(self, records: Sequence[Record]) -> None:
         """Make the turn true: states to the store, answers and offsets in one commit, and only then this worker's own memory."""
         checkpoint = uuid.uuid4().hex
         offsets = {record.partition: record.offset + 1 for record in records}
         following = {p: replace(self.claims[p], offset=offset, checkpoint=checkpoint) for p, offset in offsets.items()}
+        packed = {session: None if change.state is None else pack(change.state) for session, change in self.changes.items()}
         for partition, claim in following.items():
-            self.store.prepare(self.claims[partition], claim, self._versions(partition))
+            self.store.prepare(self.claims[partition], claim, self._versions(partition, packed))
+        for session, change in self.changes.items():
+            if change.keep:
+                self.bus.publish(STATE, change.record, Kind.TRACK_STATE, packed[session])
         self.bus.commit(list(following.values()))
         self.claims |= following
         for session, change in self.changes.items():
@@ -163,21 +154,12 @@ class SegmentWorker:
             del self.states[session]
         self.changes = {}
 
-    def _versions(self, partition: int) -> Mapping[str, StateVersion]:
+    def _versions(self, partition: int, packed: Mapping[str, bytes | None]) -> Mapping[str, StateVersion]:
         return {
-            session: StateVersion(change.record.offset, None if change.state is None else pack(change.state))
+            session: StateVersion(change.record.offset, packed[session])
             for session, change in self.changes.items()
             if change.record.partition == partition
         }
-
-
-@contextmanager
-def timed(steps: Iterable[Step], stage: str) -> Iterator[None]:
-    """Note the milliseconds spent in the block as `stage` of every step it serves."""
-    began = time.perf_counter()
-    yield
-    for step in steps:
-        step.ms[stage] = (time.perf_counter() - began) * 1e3
 
 
 def one_a_session(records: Sequence[Record], size: int) -> Iterator[list[Record]]:

@@ -41,7 +41,7 @@ def frames(count, *, session="run", view="main", objects=(1, 2)):
 def mask_prompt(index, *object_ids, session="run", view="main"):
     """The true masks of some objects on frame `index`."""
     shapes = tuple(ObjectPrompt(i, Mask(rle.encode(mask_of(i, index)))) for i in object_ids)
-    return Prompt(FrameKey(session, view, index), f"p{index}-{object_ids}", shapes)
+    return Prompt(FrameKey(session, view, index), f"{view}@{index}-{object_ids}", shapes)
 
 
 class ColourSegmenter:

@@ -7,7 +7,7 @@ import msgpack
 import numpy as np
 import pytest
 from psalm_stream.stream import codec, rle
-from psalm_stream.stream.codec import End, Kind, pack, unpack
+from psalm_stream.stream.codec import End, Kind, digest, pack, unpack
 from psalm_stream.stream.errors import BadRecord
 from psalm_stream.stream.types import (
     Box,
@@ -16,6 +16,8 @@ from psalm_stream.stream.types import (
     FrameStatus,
     Mask,
     MaskFrame,
+    Notice,
+    NoticeKind,
     ObjectMask,
     ObjectPrompt,
     ObjectState,
@@ -60,16 +62,21 @@ ONE_VIEW = ViewState(
     previous=frame(2),
     masks={1: SMALL, 200: EMPTY},
 )
-STATE = TrackState("kitchen/ä", applied=2**40, views={"main": ONE_VIEW, "left": ViewState(previous=frame(0, "left")), "new": ViewState()})
+VIEWS = {"main": ONE_VIEW, "left": ViewState(previous=frame(0, "left")), "new": ViewState()}
+STATE = TrackState("kitchen/ä", applied=2**40, views=VIEWS, answered=77, prompt_ids=("p-0", "p-1"), lost=True)
+NOTICE = Notice(NoticeKind.REFUSED, "kitchen/ä", "main", 4, "no such object", ("frames", 3, 2**40))
 MESSAGES = {
     "file frame": frame(),
     "live frame": replace(frame(7), live=True, t_ns=-1),
     "prompt": PROMPT,
-    "prompt without objects": replace(PROMPT, objects=()),
+    "removal": replace(PROMPT, objects=(), remove=(3, 255)),
+    "correction": replace(PROMPT, correct=True),
+    "notice": NOTICE,
+    "notice of a source": Notice(NoticeKind.SOURCE_GONE, "s", None, None, ""),
     "end of a view": End("s", "main"),
     "end of a session": End("s"),
     "masks": MASKS,
-    "masks without objects": replace(MASKS, objects=(), status=FrameStatus.NO_PROMPT, ms={}),
+    "masks without objects": replace(MASKS, objects=(), status=FrameStatus.NO_PROMPT, message="why", ms={}),
     "state": STATE,
     "new state": TrackState("s"),
 }
@@ -84,6 +91,12 @@ def test_a_message_survives_its_bytes(message):
 @each_message
 def test_equal_messages_have_equal_bytes(message):
     assert pack(message) == pack(unpack(codec.kind_of(message), pack(message)))
+
+
+@pytest.mark.parametrize("field", ["status", "message", "objects", "model", "t_ns"])
+def test_the_digest_of_an_answer_covers_every_field_but_ms(field):
+    other = {"status": FrameStatus.OK, "message": "x", "objects": (), "model": "y", "t_ns": 0}[field]
+    assert digest(replace(MASKS, ms={})) == digest(MASKS) != digest(replace(MASKS, **{field: other}))
 
 
 def test_the_time_per_stage_travels_although_it_takes_no_part_in_equality():
@@ -142,7 +155,7 @@ def altered(message, **fields):
         (Kind.MASK_FRAME, altered(MASKS, status="fine"), "fine"),
         (Kind.TRACK_STATE, altered(STATE, frames=[]), "lacks"),
         (Kind.END, altered(End("s"), session=None), "expected str"),
-        ("notice", b"", "'notice'"),
+        ("rumour", b"", "'rumour'"),
     ],
 )
 def test_bytes_that_do_not_fit_are_refused_and_named(kind, data, named):
@@ -198,8 +211,9 @@ def test_the_layout_of_schema_1_is_pinned():
     layout = {kind: sorted(msgpack.unpackb(pack(m))) for kind, m in ((codec.kind_of(m), m) for m in MESSAGES.values())}
     assert layout == {
         "frame": ["data", "key", "live", "size_hw", "t_ns", "v"],
-        "prompt": ["key", "objects", "prompt_id", "v"],
+        "prompt": ["correct", "key", "objects", "prompt_id", "remove", "v"],
         "end": ["session", "v", "view"],
-        "mask_frame": ["key", "model", "ms", "objects", "size_hw", "status", "t_ns", "v"],
-        "track_state": ["applied", "frames", "session", "v", "views"],
+        "mask_frame": ["key", "message", "model", "ms", "objects", "size_hw", "status", "t_ns", "v"],
+        "notice": ["index", "kind", "message", "record", "session", "v", "view"],
+        "track_state": ["answered", "applied", "frames", "lost", "prompt_ids", "session", "v", "views"],
     }

@@ -32,7 +32,7 @@ def test_a_stage_never_entered_has_no_quantile():
 def answer(index, **changes):
     key = FrameKey("s", "main", index)
     objects = (ObjectMask(1, "", ObjectStatus.ABSENT, 0.0, None), ObjectMask(4, "", ObjectStatus.ABSENT, 0.0, None))
-    return replace(MaskFrame(key, 0, (2, 2), FrameStatus.OK, objects, "w", {"model": 3.0}), **changes)
+    return replace(MaskFrame(key, 0, (2, 2), FrameStatus.OK, objects, "w", ms={"model": 3.0}), **changes)
 
 
 def test_answers_are_counted_by_status_and_object():
