@@ -20,8 +20,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..stream.errors import PsalmStreamError
-from .settings import PREFIX, Settings, read_settings
+from .cli_dev import dev_app
+from .console import INTERRUPTED, clean_errors, knob, out
+from .settings import read_settings
 
 if TYPE_CHECKING:
     from ..psalm.weights import Inspection
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
-out = Console(highlight=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
-
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+app.add_typer(dev_app, name="dev", help="A Kafka broker and a Redis to develop against.")
 STAGES = ("read", "decode", "plan", "model", "settle", "write")
 
 
@@ -43,23 +41,6 @@ def main() -> None:
     """Entry point of the program."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end: as with Ctrl-C, leave readable results
     app()
-
-
-def knob(name: str, metavar: str | None = None) -> typer.models.OptionInfo:
-    """The option of a setting, a switch without metavar: its help, default and environment variable are the setting's."""
-    field = Settings.model_fields[name]
-    text = f"{field.description}. [dim]\\[default: {field.default}; env: {PREFIX}{name.upper()}][/]"
-    return typer.Option(f"--{name.replace('_', '-')}", help=text, metavar=metavar, show_default=False)
-
-
-@contextmanager
-def clean_errors() -> Iterator[None]:
-    """What a user can mend is one red message and exit code 2; anything else is a bug and keeps its traceback."""
-    try:
-        yield
-    except PsalmStreamError as error:
-        err.print(f"[bold red]error[/] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from error
 
 
 def _show_version(wanted: bool) -> None:
