@@ -64,6 +64,10 @@ class DevServers:
     def redis_url(self) -> str:
         return f"redis://{self.redis.address}/0"
 
+    @property
+    def both(self) -> tuple[Server, Server]:
+        return self.kafka, self.redis
+
     def start(self) -> DevServers:
         """Start both and wait until both answer. Raises BadConfig, with neither left running, that names what is in the way."""
         if lacks := missing():
@@ -117,10 +121,11 @@ def kafka_server(folder: Path, port: int, controller_port: int) -> Server:
     }
     file = folder / "server.properties"
     file.write_text("".join(f"{name}={value}\n" for name, value in (PROPERTIES | here).items()))
-    command = [java(), *JVM, "-cp", f"{jars()}/*"]
+    classes = ["-cp", f"{jars()}/*"]
     cluster = secrets.token_hex(10) + "AA"  # 16 bytes in base64 that never start with a dash
-    first = ["kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", cluster, "--config", str(file)]
-    return Server("kafka", port, folder, [*command, "kafka.Kafka", str(file)], kafka_answers, [*command, *first])
+    tool = ["kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", cluster, "--config", str(file)]
+    first = [java(), "-XX:TieredStopAtLevel=1", *classes, *tool]
+    return Server("kafka", port, folder, [java(), *JVM, *classes, "kafka.Kafka", str(file)], kafka_answers, first)
 
 
 def redis_server(folder: Path, port: int) -> Server:
