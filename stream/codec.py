@@ -1,4 +1,4 @@
-"""Messages <-> bytes, and a MaskFrame <-> one line of masks.jsonl.
+"""Messages <-> bytes, and answers as lines of JSON.
 
 A message is a msgpack map of named fields, the schema version `v` among them, so that any language can read a topic. Its kind travels
 beside it (a Kafka header). Round trips are exact; whatever does not fit is a BadRecord. Transport lives in bus.py and store.py.
@@ -103,6 +103,12 @@ def mask_frame_json(masks: MaskFrame) -> dict[str, Any]:
         if item["rle"] is not None:
             item["rle"] = {"size": list(item["rle"][0]), "counts": item["rle"][1].decode("ascii")}
     return {"session": session, "view": view, "index": index, **body}
+
+
+def notice_json(notice: Notice) -> dict[str, Any]:
+    """A Notice as one JSON object. Its `kind` tells it from a MaskFrame's, which has none; `record` by name, null for a source's own."""
+    record = notice.record and dict(zip(("topic", "partition", "offset"), notice.record, strict=True))
+    return {**_write_notice(notice), "record": record}
 
 
 def mask_frame_from_json(line: Mapping[str, Any]) -> MaskFrame:

@@ -25,8 +25,8 @@ from .types import Frame, MaskFrame
 class Sink(Protocol):
     """Where answers go."""
 
-    def write(self, frame: Frame, mask_frame: MaskFrame) -> None:
-        """Take the next frame and its answer."""
+    def write(self, frame: Frame | None, mask_frame: MaskFrame) -> None:
+        """Take the next frame and its answer. None: the frame is not kept anywhere any more."""
 
     def close(self) -> None:
         """Finish what is being written; nothing may follow. May be called twice."""
@@ -39,11 +39,11 @@ class PaletteSink:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, frame: Frame, mask_frame: MaskFrame) -> None:
+    def write(self, frame: Frame | None, mask_frame: MaskFrame) -> None:
         """Write one file under another name first, so that a file of the final name is whole."""
         image = Image.fromarray(label_map(mask_frame))
         image.putpalette(PALETTE.tobytes())
-        target = self.folder / f"{frame.key.index:05d}.png"
+        target = self.folder / f"{mask_frame.key.index:05d}.png"
         part = target.with_suffix(".part")
         image.save(part, format="PNG")
         os.replace(part, target)
@@ -59,7 +59,7 @@ class JsonLinesSink:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed by close)
 
-    def write(self, frame: Frame, mask_frame: MaskFrame) -> None:
+    def write(self, frame: Frame | None, mask_frame: MaskFrame) -> None:
         """Append one line."""
         self._file.write(json.dumps(mask_frame_json(mask_frame), ensure_ascii=False, separators=(",", ":")) + "\n")
 
@@ -75,11 +75,11 @@ class OverlaySink:
         self._video = VideoWriter(path, fps)
         self._size_hw: tuple[int, int] | None = None
 
-    def write(self, frame: Frame, mask_frame: MaskFrame) -> None:
-        """Paint and encode one frame."""
+    def write(self, frame: Frame | None, mask_frame: MaskFrame) -> None:
+        """Paint and encode one frame; the masks of one that is gone are drawn on black."""
         self._size_hw = self._size_hw or mask_frame.size_hw
         try:
-            image = frame.pixels()
+            image = np.zeros((*mask_frame.size_hw, 3), np.uint8) if frame is None else frame.pixels()
         except Undecodable:  # answered as such: the overlay says so on black
             image = None
         self._video.write(overlay(image, mask_frame, self._size_hw))

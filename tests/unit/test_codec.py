@@ -198,6 +198,18 @@ def test_a_line_of_masks_jsonl_holds_coco_run_lengths_by_name():
     assert line["objects"][2]["rle"] is None
 
 
+def test_a_notice_is_one_json_object_with_its_record_by_name():
+    line = json.loads(json.dumps(codec.notice_json(NOTICE)))
+    record = {"topic": "frames", "partition": 3, "offset": 2**40}
+    said = {"kind": "refused", "session": "kitchen/ä", "view": "main", "index": 4, "message": "no such object", "record": record}
+    assert line == said
+    assert codec.notice_json(replace(NOTICE, record=None))["record"] is None
+
+
+def test_a_notice_is_told_from_masks_by_its_kind():
+    assert "kind" not in codec.mask_frame_json(MASKS)
+
+
 def test_a_line_that_lacks_a_field_is_refused():
     line = codec.mask_frame_json(MASKS)
     del line["status"]

@@ -246,6 +246,17 @@ def test_a_frame_that_is_no_picture_is_said_so_on_black(tmp_path):
     assert image[90:].max() > 150
 
 
+def test_the_masks_of_a_frame_that_is_gone_are_drawn_on_black(tmp_path):
+    sink = OverlaySink(tmp_path / "a.mp4", 10.0)
+    sink.write(None, answer(frame_of(0, (48, 64)), seen(2, block((48, 64), 0, 0, 48, 32))))
+    sink.close()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        image = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    red, green, blue = image[40:46, 4:28].mean(axis=(0, 1))
+    assert green - max(red, blue) > 40
+    assert image[:, 40:].max() < 30
+
+
 def test_a_video_without_frames_can_be_closed_and_leaves_no_file(tmp_path):
     OverlaySink(tmp_path / "a.mp4", 10.0).close()
     assert not (tmp_path / "a.mp4").exists()
