@@ -38,7 +38,10 @@ class Change:
 
 
 class SegmentWorker:
-    """Answers the records of every session of the partitions its bus holds. now: the clock that tells a late frame."""
+    """Answers the records of every session of the partitions its bus holds.
+
+    now: the clock that tells a late frame; on_commit, to be set: is told what each turn answered once it is committed.
+    """
 
     def __init__(
         self, bus: Bus, store: Store, model: Model, rules: Rules, settings: Settings, now: Callable[[], float] = time.time
@@ -50,7 +53,10 @@ class SegmentWorker:
         self.rebuilds: dict[int, Rebuild] = {}
         self.states: dict[str, TrackState] = {}  # as committed; the least recently changed first
         self.changes: dict[str, Change] = {}  # of this turn
+        self.steps: list[Answered] = []  # of this turn
         self.record_s = 0.0  # running mean
+        self.failed = False  # the last turn did
+        self.on_commit: Callable[[Sequence[Answered]], None] = lambda steps: None
 
     def turn(self) -> int:
         """Answer a prefix of what the log holds, then one checkpoint. Returns how many records that were.
@@ -58,6 +64,8 @@ class SegmentWorker:
         After any exception the turn has not happened: the next one starts from what is committed.
         """
         try:
+            if self.failed:
+                self._forget()
             self._rebuild()
             while (polled := self.bus.poll(self._limit(), 0 if self.rebuilds else self.settings.poll_timeout_s)).changed:
                 self._take_over(polled)
@@ -69,10 +77,15 @@ class SegmentWorker:
                 self._checkpoint(polled.records)
                 self._pace((time.monotonic() - began) / len(polled.records))
         except BaseException:
-            self.changes, self.rebuilds = {}, {}
-            self.bus.recover()  # the next poll gains every partition anew, which drops the rest
+            self.failed = True
             raise
         return len(polled.records)
+
+    def _forget(self) -> None:
+        """Drop everything that is not committed; the next poll gains every partition anew, which drops the rest."""
+        self.changes, self.rebuilds, self.steps = {}, {}, []
+        self.bus.recover()
+        self.failed = False
 
     def _limit(self) -> int:
         """As many records as the budget of a turn has time for by what the last ones took, at least one."""
@@ -111,7 +124,9 @@ class SegmentWorker:
 
     def _answer(self, batch: Sequence[Record]) -> None:
         """Answer a batch of records of distinct sessions, asking the model once."""
-        for step in self.answerer.answer(batch, self._state):
+        steps = self.answerer.answer(batch, self._state)
+        self.steps += steps
+        for step in steps:
             self.bus.publish(MASKS, step.record, kind_of(step.answer), pack(step.answer))
             if step.changed:
                 self._change(step)
@@ -152,7 +167,8 @@ class SegmentWorker:
                 self.states[session] = change.state
         for session in list(self.states)[: max(0, len(self.states) - self.settings.cached_sessions)]:
             del self.states[session]
-        self.changes = {}
+        self.on_commit(self.steps)
+        self.changes, self.steps = {}, []
 
     def _versions(self, partition: int, packed: Mapping[str, bytes | None]) -> Mapping[str, StateVersion]:
         return {

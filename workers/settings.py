@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     kafka: str = Field("", description="Kafka brokers, HOST:PORT,...")
     kafka_properties: str = Field("", description="File of Kafka client properties (TLS, SASL), as librdkafka names them")
     redis: str = Field("", repr=False, description="Redis, redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss:// for TLS")
+    slot: str = Field("", description="Name of this worker's place, stable over restarts; unset: host name and the first free number")
     topic_prefix: str = Field("", description="Stands before the name of every topic")
     batch_size: int = Field(1, ge=1, description="Frames, each of another session, that the model answers together")
     turn_records: int = Field(16, ge=1, description="Records of the log that one checkpoint answers at most")
