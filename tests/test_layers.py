@@ -23,7 +23,7 @@ ONLY_HERE = {"av": {"stream.video", "stream.sources", "stream.sinks"}, "kafka": 
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ARGUMENTS = 400, 80, 6
 LONG_FUNCTIONS_SHARE, LONG_FUNCTION_LINES = 0.1, 45  # at most a tenth of all functions is longer than this
-ARGUMENTS_EXEMPT = {"workers.cli"}  # a command's flags are its arguments
+ARGUMENTS_EXEMPT = "workers.cli"  # and cli_run, ...: a command's flags are its arguments
 
 
 def module_of(path):
@@ -157,7 +157,7 @@ def test_functions_stay_within_their_budget():
 
 
 def test_functions_with_many_arguments_take_a_dataclass():
-    counts = {f"{module}.{node.name}": arguments(node) for module, node in functions() if module not in ARGUMENTS_EXEMPT}
+    counts = {f"{module}.{node.name}": arguments(node) for module, node in functions() if not module.startswith(ARGUMENTS_EXEMPT)}
     assert not {name: n for name, n in counts.items() if n > MAX_ARGUMENTS}
 
 
