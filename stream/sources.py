@@ -1,7 +1,7 @@
 """An input -> Frames: video file, folder of pictures, single picture, HTTP / HLS / RTSP URL, camera.
 
-Pictures of a folder pass through untouched; video is decoded, turned upright and encoded once by video.py. Nothing here reconnects,
-drops frames or publishes.
+Pictures of a folder pass through untouched; video is decoded, turned upright and encoded once by video.py. Nothing here reconnects
+or drops frames (capture.py), or publishes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
 from .errors import SourceFailed, Undecodable
 from .pictures import displayed_size
 from .types import Frame, FrameKey
-from .video import Opened, is_camera, is_url, open_video
+from .video import Access, Encoded, Opened, Picture, is_camera, is_url, open_video
 
 FOLDER_FPS = 24.0  # pictures carry no clock: a folder plays at DAVIS' rate
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -57,25 +58,27 @@ def open_source(url: str, *, session: str, view: str = "main", limit: int | None
     Capture clock: a file's presentation times from its first frame on; a folder's index / FOLDER_FPS; live: the host's clock at the first
     packet plus presentation times since. The first picture is read here. Raises SourceFailed, without the credentials of a URL.
     """
-    path = Path(url)
-    if is_url(url) or is_camera(url):
-        opened = open_video(url)
-    elif path.is_dir():
-        opened = _open_pictures(sorted((p for p in path.iterdir() if _is_picture(p)), key=_natural), f"folder {url}")
-    elif not path.exists():
-        raise SourceFailed(
-            f"input {url}: no such file or folder, expected a video, a picture, a folder of pictures, a URL or camera:N; check the path"
-        )
-    elif _is_picture(path):
-        opened = _open_pictures([path], f"picture {url}")
-    else:
-        opened = open_video(url)
+    opened = open_input(url)
     frames = (
-        Frame(FrameKey(session, view, index), t_ns, opened.live, size_hw, data)
-        for index, (t_ns, size_hw, data) in enumerate(islice(opened.pictures, limit))
+        Frame(FrameKey(session, view, index), picture.t_ns, opened.live, *picture.encode())
+        for index, picture in enumerate(islice(opened.pictures, limit))
     )
     expected = opened.count if limit is None or opened.count is None else min(limit, opened.count)
     return Source(opened.fps, expected, opened.size_hw, opened.live, frames, opened.close)
+
+
+def open_input(url: str, access: Access | None = None) -> Opened:
+    """Open a path, URL or camera for its pictures; the first is read here. Raises SourceFailed, without the credentials of a URL."""
+    path = Path(url)
+    if is_url(url) or is_camera(url):
+        return open_video(url, access)
+    if path.is_dir():
+        return _open_pictures(sorted((p for p in path.iterdir() if _is_picture(p)), key=_natural), f"folder {url}")
+    if not path.exists():
+        raise SourceFailed(
+            f"input {url}: no such file or folder, expected a video, a picture, a folder of pictures, a URL or camera:N; check the path"
+        )
+    return _open_pictures([path], f"picture {url}") if _is_picture(path) else open_video(url)
 
 
 def _is_picture(path: Path) -> bool:
@@ -93,12 +96,11 @@ def _open_pictures(paths: Sequence[Path], name: str) -> Opened:
         raise SourceFailed(
             f"{name}: no picture directly in it, expected files in {', '.join(PICTURE_SUFFIXES)}; name the folder that holds them"
         )
-    pictures = ((round(index * 1e9 / FOLDER_FPS), *_read_picture(path)) for index, path in enumerate(paths))
-    first = next(pictures)
-    return Opened(FOLDER_FPS, len(paths), first[1], False, chain([first], pictures), pictures.close)
+    pictures = [Picture(round(index * 1e9 / FOLDER_FPS), None, partial(_read_picture, path)) for index, path in enumerate(paths)]
+    return Opened(FOLDER_FPS, len(paths), pictures[0].encode()[0], False, iter(pictures), lambda: None)
 
 
-def _read_picture(path: Path) -> tuple[tuple[int, int], bytes]:
+def _read_picture(path: Path) -> Encoded:
     """Displayed size and untouched bytes of a picture file. Only its header is looked at: pixels are the business of whoever decodes."""
     try:
         data = path.read_bytes()

@@ -1,4 +1,4 @@
-"""PyAV: the video stream of a file, URL or camera -> upright JPEG pictures with their capture times.
+"""PyAV: the video stream of a file, URL or camera -> upright pictures with their capture times, made into JPEG when asked for.
 
 Decoded video is encoded once, here, as JPEG quality 95 4:4:4, so that every reader sees the same pixels. Damage and timeouts become
 SourceFailed. Folders of pictures, and everything about sessions and views, live in sources.py; nothing here reconnects.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 
 import av
@@ -29,12 +30,29 @@ _LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 _MISSING_TAIL_S = 1.0  # a file this much shorter than its header says was cut off; encoders round durations by far less
 
-Picture = tuple[int, tuple[int, int], bytes]  # t_ns, size_hw, JPEG or PNG bytes
+Encoded = tuple[tuple[int, int], bytes]  # size_hw, JPEG or PNG bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of an input, not encoded yet: one that is left out costs no encoding.
+
+    t_ns: capture clock; pts_ns: the stamp it came with, None without one; encode: may be called once the input is closed, in any one
+    thread; of a picture file it raises SourceFailed.
+    """
+
+    t_ns: int
+    pts_ns: int | None
+    encode: Callable[[], Encoded]
 
 
 @dataclass(slots=True)
 class Opened:
-    """What every kind of input comes down to. count: pictures to expect, None when nobody can say; size_hw: of the first picture."""
+    """What every kind of input comes down to.
+
+    count: pictures to expect, None when nobody can say; size_hw: of the first picture; bursts: whether pictures come a segment at a time,
+    under stamps that go on when the input is opened again (HLS).
+    """
 
     fps: float
     count: int | None
@@ -42,6 +60,15 @@ class Opened:
     live: bool
     pictures: Iterator[Picture]
     close: Callable[[], None]
+    bursts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a URL is read. transport: of RTSP, tcp or udp, "": tcp if it can; read_timeout_s: of a silent input, None: READ_TIMEOUT_S."""
+
+    transport: str = ""
+    read_timeout_s: float | None = None
 
 
 def is_url(url: str) -> bool:
@@ -75,32 +102,40 @@ class _Video:
     live: bool
     fps: Fraction
     strict: bool  # a packet flagged as corrupt is damage: not so in transport streams, where HLS packagers restart the counters
+    silence_s: float  # without a picture, after which a live input counts as stalled
     started_ns: int | None = None  # host clock at the first packet; 0 for a file
 
 
-def open_video(url: str) -> Opened:
+def open_video(url: str, access: Access | None = None) -> Opened:
     """Open a path, URL or camera and decode its first frame. Raises SourceFailed, without the credentials of a URL."""
     name = f"input {without_credentials(url)}"
-    container = _open_container(url, name)
+    access = access or Access()
+    silence_s = access.read_timeout_s or READ_TIMEOUT_S
+    container = _open_container(url, name, access.transport, silence_s)
     try:
-        video = _video_stream(container, url, name)
+        video = _video_stream(container, url, name, silence_s)
         pictures = _pictures(video)
         first = next(pictures, None)
         if first is None:
             raise SourceFailed(f"{name}: its video stream holds no frame; check that the file is complete")
+        size_hw, _ = encoded = first.encode()
     except BaseException:
         container.close()
         raise
-    return Opened(float(video.fps), _expected_frames(video), first[1], video.live, chain([first], pictures), container.close)
+    pictures = chain([Picture(first.t_ns, first.pts_ns, lambda: encoded)], pictures)
+    bursts = container.format.name == "hls"
+    return Opened(float(video.fps), _expected_frames(video), size_hw, video.live, pictures, container.close, bursts)
 
 
-def _open_container(url: str, name: str) -> av.container.InputContainer:
+def _open_container(url: str, name: str, transport: str, silence_s: float) -> av.container.InputContainer:
+    timeout = (OPEN_TIMEOUT_S, silence_s)
     if is_url(url):
-        scheme = url.split("://")[0].lower()
-        options = {"rtsp_flags": "prefer_tcp"} if scheme == "rtsp" else {}
-        how = {"file": url, "timeout": (OPEN_TIMEOUT_S, READ_TIMEOUT_S), "options": options}
+        options = {}
+        if url.split("://")[0].lower() == "rtsp":
+            options = {"rtsp_transport": transport} if transport else {"rtsp_flags": "prefer_tcp"}
+        how = {"file": url, "timeout": timeout, "options": options}
     elif is_camera(url):
-        how = {"file": url.replace("camera:", "/dev/video"), "format": "v4l2", "timeout": (OPEN_TIMEOUT_S, READ_TIMEOUT_S)}
+        how = {"file": url.replace("camera:", "/dev/video"), "format": "v4l2", "timeout": timeout}
     else:
         how = {"file": f"file:{url}"}  # else FFmpeg takes what stands before a colon for a protocol
     try:
@@ -110,7 +145,7 @@ def _open_container(url: str, name: str) -> av.container.InputContainer:
         raise SourceFailed(f"{name}: cannot be opened as video ({reason}); check address, access and format") from None
 
 
-def _video_stream(container: av.container.InputContainer, url: str, name: str) -> _Video:
+def _video_stream(container: av.container.InputContainer, url: str, name: str, silence_s: float) -> _Video:
     """Pick the video stream among audio, data and subtitles."""
     stream = container.streams.best("video")
     if stream is None or container.format.name == "tty":  # FFmpeg would show a text file as a film of a terminal
@@ -122,7 +157,8 @@ def _video_stream(container: av.container.InputContainer, url: str, name: str) -
     scheme = url.split("://")[0].lower() if is_url(url) else ""
     live = is_camera(url) or scheme in _LIVE_SCHEMES or (scheme in ("http", "https") and container.duration is None)
     fps = stream.average_rate or stream.guessed_rate or Fraction(UNKNOWN_FPS)
-    return _Video(name, container, stream, live, fps, strict=not is_url(url) and container.format.name != "mpegts")
+    strict = not is_url(url) and container.format.name != "mpegts"
+    return _Video(name, container, stream, live, fps, strict, silence_s)
 
 
 def _expected_frames(video: _Video) -> int | None:
@@ -135,7 +171,7 @@ def _expected_frames(video: _Video) -> int | None:
 
 
 def _pictures(video: _Video) -> Iterator[Picture]:
-    """Every frame upright, as JPEG, with its capture time. Raises SourceFailed that says where, after the last good frame."""
+    """Every frame with its capture time. Raises SourceFailed that says where, after the last good frame."""
     reformatter = VideoReformatter()  # one for all frames: it keeps the conversion tables
     clock, matrix, count, t_ns = None, None, 0, 0
     try:
@@ -144,13 +180,18 @@ def _pictures(video: _Video) -> Iterator[Picture]:
                 clock = _Clock(video.started_ns, round(10**9 / video.fps), frame.time_base or video.stream.time_base)
                 matrix = _display_matrix(frame)
             t_ns = clock.at(frame.pts)
-            image = _upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), matrix)
-            yield t_ns, image.shape[:2], cv2.imencode(".jpg", image, _JPEG)[1].tobytes()
+            pts_ns = None if frame.pts is None else round(frame.pts * clock.time_base * 10**9)
+            yield Picture(t_ns, pts_ns, partial(_jpeg, frame, reformatter, matrix))
             count += 1
     except _DamagedError as damage:
         at = f"after frame {count - 1} ({(t_ns - video.started_ns) / 1e9:.2f} s)" if count else "before its first frame"
         remedy = "check the network and the sender" if video.live else "use a complete copy, or convert what is left of it with ffmpeg"
         raise SourceFailed(f"{video.name}: {damage} {at}; {remedy}") from None
+
+
+def _jpeg(frame: av.VideoFrame, reformatter: VideoReformatter, matrix: bytes | None) -> Encoded:
+    image = _upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), matrix)
+    return image.shape[:2], cv2.imencode(".jpg", image, _JPEG)[1].tobytes()
 
 
 def _decoded(video: _Video) -> Iterator[av.VideoFrame]:
@@ -165,8 +206,8 @@ def _decoded(video: _Video) -> Iterator[av.VideoFrame]:
             for last in _decode(video, packet):
                 waited_since_s = time.monotonic()
                 yield last
-            if video.live and time.monotonic() - waited_since_s > READ_TIMEOUT_S:
-                raise _DamagedError(f"sent no picture for {READ_TIMEOUT_S:.0f} s")
+            if video.live and time.monotonic() - waited_since_s > video.silence_s:
+                raise _DamagedError(f"sent no picture for {video.silence_s:.0f} s")
         _check_end(video, last)
     except (_DamagedError, FFmpegError) as error:
         with suppress(FFmpegError):
