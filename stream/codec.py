@@ -7,7 +7,7 @@ beside it (a Kafka header). Round trips are exact; whatever does not fit is a Ba
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -37,6 +37,7 @@ from .types import (
     TrackState,
     ViewState,
 )
+from .wanted import Position, Wanted
 
 SCHEMA = 1
 
@@ -50,6 +51,8 @@ class Kind(StrEnum):
     MASK_FRAME = "mask_frame"
     NOTICE = "notice"
     TRACK_STATE = "track_state"
+    WANTED = "wanted"
+    POSITION = "position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class End:
     view: str | None = None
 
 
-Message = Frame | Prompt | End | MaskFrame | Notice | TrackState
+Message = Frame | Prompt | End | MaskFrame | Notice | TrackState | Wanted | Position
 
 
 def kind_of(message: Message) -> Kind:
@@ -352,6 +355,33 @@ def _read_state(body: Any) -> TrackState:
     return TrackState(_typed(body["session"], str), _typed(body["applied"], int), views, answered, prompt_ids, lost)
 
 
+def _write_wanted(wanted: Wanted) -> dict[str, Any]:
+    return {**_write_flat(wanted), "prompts": [_write_object_prompt(o) for o in wanted.prompts]}
+
+
+def _read_wanted(body: Any) -> Wanted:
+    body = {**body, "prompts": tuple(_read_object_prompt(o) for o in body["prompts"])}
+    return _read_flat(Wanted, body, {"every": int, "max_fps": (float, int, type(None)), "offset_ns": int, "give_up_s": (float, int)})
+
+
+def _read_position(body: Any) -> Position:
+    numbers = dict.fromkeys(("index", "taken", "connection", "offset"), int) | dict.fromkeys(("t_ns", "pts_ns"), (int, type(None)))
+    return _read_flat(Position, body, {**numbers, "done": bool})
+
+
+def _write_flat(noun: Wanted | Position) -> dict[str, Any]:
+    return {field.name: getattr(noun, field.name) for field in fields(noun)}
+
+
+def _read_flat(noun: type, body: Any, kinds: Mapping[str, type | tuple[type, ...]]) -> Any:
+    """A noun of plain values: text, but for the fields that `kinds` names and those that are read already."""
+    values = {field.name: body[field.name] for field in fields(noun)}
+    for name, value in values.items():
+        kind = kinds.get(name, tuple if name == "prompts" else str)
+        _typed(value, *(kind if isinstance(kind, tuple) else (kind,)))
+    return noun(**values)
+
+
 _LAYOUTS = {
     Kind.FRAME: (Frame, _write_frame, _read_frame),
     Kind.PROMPT: (Prompt, _write_prompt, _read_prompt),
@@ -359,4 +389,6 @@ _LAYOUTS = {
     Kind.MASK_FRAME: (MaskFrame, _write_masks, _read_masks),
     Kind.NOTICE: (Notice, _write_notice, _read_notice),
     Kind.TRACK_STATE: (TrackState, _write_state, _read_state),
+    Kind.WANTED: (Wanted, _write_wanted, _read_wanted),
+    Kind.POSITION: (Position, _write_flat, _read_position),
 }

@@ -17,7 +17,8 @@ from typing import Self
 from .errors import SourceFailed, Undecodable
 from .pictures import displayed_size
 from .types import Frame, FrameKey
-from .video import Access, Encoded, Opened, Picture, is_camera, is_url, open_video
+from .url import is_camera, is_url
+from .video import Access, Encoded, Opened, Picture, open_video
 
 FOLDER_FPS = 24.0  # pictures carry no clock: a folder plays at DAVIS' rate
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -22,6 +22,7 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 
 from .errors import SourceFailed
+from .url import is_camera, is_url, without_credentials
 
 UNKNOWN_FPS = 25  # of a stream that does not say
 OPEN_TIMEOUT_S = 10.0
@@ -69,23 +70,6 @@ class Access:
 
     transport: str = ""
     read_timeout_s: float | None = None
-
-
-def is_url(url: str) -> bool:
-    """Whether this is an address with a scheme, not a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", url) is not None
-
-
-def is_camera(url: str) -> bool:
-    """Whether this names a local camera."""
-    return re.fullmatch(r"camera:\d+|/dev/video\d+", url) is not None
-
-
-def without_credentials(url: str) -> str:
-    """A URL as it may be shown: no user, no password, no query (it may carry a token)."""
-    if not is_url(url):
-        return url
-    return re.sub(r"\?.*", "?***", re.sub(r"://.*@", "://***@", url, flags=re.S), flags=re.S)
 
 
 class _DamagedError(Exception):

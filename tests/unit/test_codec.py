@@ -29,6 +29,7 @@ from psalm_stream.stream.types import (
     TrackState,
     ViewState,
 )
+from psalm_stream.stream.wanted import Position, Wanted
 
 
 def frame(index=0, view="main", size=1000):
@@ -77,6 +78,10 @@ MESSAGES = {
     "end of a session": End("s"),
     "masks": MASKS,
     "masks without objects": replace(MASKS, objects=(), status=FrameStatus.NO_PROMPT, message="why", ms={}),
+    "wanted": Wanted("s", "main", "rtsp://user:secret@camera/1", "r-1", 3, 7.5, -40, "udp", 20.0, PROMPT.objects),
+    "wanted as it is": Wanted("s", "ä", "cups.mp4", "r-2"),
+    "position": Position("s", "main", "r-1", 7, 3, 2**62, -5, 2, 99, True),
+    "position of nothing": Position("s", "main"),
     "state": STATE,
     "new state": TrackState("s"),
 }
@@ -228,4 +233,6 @@ def test_the_layout_of_schema_1_is_pinned():
         "mask_frame": ["key", "message", "model", "ms", "objects", "size_hw", "status", "t_ns", "v"],
         "notice": ["index", "kind", "message", "record", "session", "v", "view"],
         "track_state": ["answered", "applied", "frames", "lost", "prompt_ids", "session", "v", "views"],
+        "wanted": sorted("every give_up_s max_fps offset_ns prompts run session transport url v view".split()),
+        "position": sorted("connection done index offset pts_ns run session t_ns taken v view".split()),
     }
