@@ -8,6 +8,9 @@ PsalmStreamError
 │   ├── BadRecord       bytes that are no message of this version
 │   └── Undecodable     bytes that are no picture
 ├── SourceFailed        a camera, file or URL that cannot be opened or went away
+├── BusFailed           a broker that cannot be reached, or refuses to work
+├── LogLost             a log that no longer holds what is committed next
+├── StoreFailed         a store that cannot be reached, or refuses to work
 ├── Fenced              a newer member holds the partition
 └── StoreLost           a store that does not hold what the log says is true
 """
@@ -43,6 +46,18 @@ class Undecodable(BadInput):
 
 class SourceFailed(PsalmStreamError):
     """A camera, file or URL that cannot be opened, or went away."""
+
+
+class BusFailed(PsalmStreamError):
+    """A broker that cannot be reached, does not answer in time, or refuses to work."""
+
+
+class LogLost(PsalmStreamError):
+    """The log does not hold the records that are to be answered next."""
+
+
+class StoreFailed(PsalmStreamError):
+    """A store that cannot be reached, does not answer in time, or refuses to work."""
 
 
 class Fenced(PsalmStreamError):

@@ -1,0 +1,320 @@
+"""KafkaBus: a member of the consumer group on topic `frames`, whose answers and offsets are one Kafka transaction.
+
+Every commit carries the group's generation as it was right after the poll that brought the records: asked for later, kafka-python
+answers generation -1 for a member that was expelled, which the broker takes for no member at all and lets through. After a failure
+nothing is repeated in place; a new producer of the same transactional id settles what its predecessor left undecided, and every
+partition is read again from what is committed. Connections and errors are kafka_client.py's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.partitioner.default import murmur2
+
+from .bus import FRAMES, STATE, Claim, Polled, Record
+from .errors import BusFailed, Fenced, LogLost
+from .kafka_client import Cluster, Producer, headers, named_errors, record_of
+
+SLICE_S = 0.1  # of a poll, after which it looks whether the group has changed
+ANSWER_S = 2.0  # for an offset that is asked for
+UNDECIDED_S = 0.5  # for one that a transaction may still change; the next poll asks again
+STALLED_S = 30.0  # without a record, of a reader that has not reached its end
+CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Who reads. slot: the worker's place, the same after its restart; max_poll_interval_s: how long a turn may take."""
+
+    group: str
+    slot: str
+    max_poll_interval_s: float
+    session_timeout_s: float = 10.0
+    transaction_timeout_s: float = 10.0
+
+    @property
+    def transactional_id(self) -> str:
+        return f"{self.group}-{self.slot}"
+
+
+class KafkaBus:
+    """See Bus. Every method but `hold`, `publish` and `recover` raises BusFailed; `poll` also LogLost."""
+
+    def __init__(self, cluster: Cluster, member: Member) -> None:
+        self.cluster, self.member = cluster, member
+        self._frames = cluster.topic(FRAMES)
+        self._gained: set[int] = set()  # assigned, and not told of yet
+        self._lost: set[int] = set()
+        self._claims: dict[int, Claim] = {}  # as gained
+        self._held: frozenset[int] = frozenset()
+        self._answers: list[tuple[str, Record, str, bytes | None]] = []
+        self._membership: object = None  # of the poll that returned the records of this turn
+        self._producer: Producer | None = None
+        self._consumer = cluster.consumer(
+            group_id=member.group,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            max_poll_interval_ms=int(member.max_poll_interval_s * 1000),
+            session_timeout_ms=int(member.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(member.session_timeout_s * 1000 / 6),  # a member hears of a rebalance with a heartbeat
+        )
+        self._partitions = self._count_partitions()
+        self._consumer.subscribe([self._frames], listener=_Listener(self))
+
+    def poll(self, limit: int, timeout_s: float) -> Polled:
+        """See Bus."""
+        until = time.monotonic() + timeout_s
+        while True:
+            with named_errors(f"poll topic {self._frames} as {self.member.transactional_id}"):
+                self._open_producer()
+                if changed := self._changes():
+                    return changed
+                if records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic()))):
+                    return Polled(records=records)
+            if time.monotonic() >= until:
+                return self._changes() or Polled()
+
+    def hold(self, partitions: Collection[int]) -> None:
+        """See Bus."""
+        self._held = frozenset(partitions)
+        self._arrange()
+
+    def partition_of(self, key: str) -> int:
+        """See Bus. Source: the default partitioner of Kafka's own clients and of kafka-python."""
+        return (murmur2(key.encode()) & 0x7FFFFFFF) % self._partitions
+
+    def publish(self, topic: str, answered: Record, kind: str, data: bytes | None) -> None:
+        """See Bus."""
+        self._answers.append((topic, answered, kind, data))
+
+    def commit(self, claims: Sequence[Claim]) -> None:
+        """See Bus. After any error the outcome is unknown until `recover`."""
+        answers, self._answers = self._answers, []
+        membership, self._membership = self._membership, None
+        self._refuse_stale(claims, membership)
+        offsets = {self._at(c.partition): OffsetAndMetadata(c.offset, c.checkpoint or "", -1) for c in claims}
+        who = f"{membership.member_id} of generation {membership.generation_id}, transactional id {self.member.transactional_id}"
+        with named_errors(f"commit of {self._frames} {', '.join(str(c.partition) for c in claims)} as {who}"):
+            self._producer.begin_transaction()
+            sent = [self._send(*answer) for answer in answers]
+            self._producer.flush(self.member.transaction_timeout_s)
+            for future in sent:  # one that failed can reset the producer, which then takes the end of the transaction for done
+                future.get(timeout=0)
+            self._producer.send_offsets_to_transaction(offsets, membership)
+            self._producer.commit_transaction()
+
+    def recover(self) -> None:
+        """See Bus. A transaction that is open or undecided is settled before the next poll reads what is committed."""
+        self._answers, self._membership, self._held = [], None, frozenset()
+        if self._producer is not None:
+            self._producer.abandon()
+            self._producer = None
+        self._gained |= {tp.partition for tp in self._consumer.assignment()}
+        self._arrange()
+
+    def snapshots(self, partition: int) -> dict[str, Record]:
+        """See Bus."""
+        found: dict[str, Record] = {}
+        for record in self._read(STATE, partition, 0, self._end_of_all(STATE, partition)):
+            if record.data is None:
+                found.pop(record.key, None)
+            else:
+                found[record.key] = record
+        return found
+
+    def earliest(self, partition: int) -> int:
+        """See Bus."""
+        with named_errors(f"ask for the first offset of {self._frames} {partition}"):
+            return _first(self._consumer, self._at(partition))
+
+    def history(self, claim: Claim, start: int) -> Iterator[Record]:
+        """See Bus. Raises LogLost when records are deleted while they are read."""
+        return self._read(FRAMES, claim.partition, start, claim.offset)
+
+    def close(self) -> None:
+        """See Bus."""
+        if self._producer is not None:
+            self._producer.abandon()
+            self._producer = None
+        with suppress(errors.KafkaError):
+            self._consumer.close(timeout_ms=int(CLOSE_S * 1000))
+
+    # -- the group -----------------------------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Collection[int]) -> None:
+        """The group gives partitions to this member. Nothing is read, also of the others, before `poll` has told of it."""
+        self._gained |= set(partitions)
+        self._pause_all()
+        for partition in partitions:
+            self._consumer.seek(self._at(partition), 0)  # any place, or the client looks for one and raises when there is no commit
+
+    def revoked(self, partitions: Collection[int]) -> None:
+        """The group takes partitions from this member."""
+        self._gained -= set(partitions)
+        self._lost |= set(partitions)
+        self._pause_all()
+
+    def _changes(self) -> Polled | None:
+        """What the group has changed, once it can be told: an offset in an undecided transaction is waited for."""
+        if not self._gained and not self._lost:
+            return None
+        gained = [claim for partition in sorted(self._gained) if (claim := self._claim(partition))]
+        lost, self._lost = self._lost & self._claims.keys(), set()
+        for partition in lost:
+            del self._claims[partition]
+        for claim in gained:
+            self._claims[claim.partition] = claim
+            self._gained.discard(claim.partition)
+            self._consumer.seek(self._at(claim.partition), claim.offset)
+        self._arrange()
+        return Polled(tuple(gained), tuple(sorted(lost))) if gained or lost else None
+
+    def _claim(self, partition: int) -> Claim | None:
+        """What is committed for a partition; None: not decided yet. Raises LogLost."""
+        at, generation = self._at(partition), self._consumer.group_metadata().generation_id
+        try:
+            committed = self._consumer.committed(at, metadata=True, timeout_ms=int(UNDECIDED_S * 1000))
+        except errors.KafkaTimeoutError:
+            return None
+        first = _first(self._consumer, at)
+        if generation < 0:  # expelled meanwhile
+            return None
+        if committed is None:
+            return Claim(partition, first, None, generation)
+        end = _end(self._consumer, at)
+        if not first <= committed.offset <= end:
+            raise _log_lost(self._frames, partition, committed.offset, first, end, self.member.group)
+        return Claim(partition, committed.offset, committed.metadata, generation)
+
+    def _records(self, limit: int, timeout_s: float) -> tuple[Record, ...]:
+        try:
+            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
+        except (errors.OffsetOutOfRangeError, errors.LogTruncationError):
+            self._gained |= {tp.partition for tp in self._consumer.assignment()}  # what is lost shows against what is committed
+            self._pause_all()
+            return ()
+        if not found:
+            return ()
+        self._membership = self._consumer.group_metadata()
+        if (count := self._count_partitions()) != self._partitions:
+            raise BusFailed(
+                f"topic {self._frames} has {count} partitions, {self._partitions} when this worker started, so sessions change their "
+                "partition; stop the sources, let the workers answer what is left, and start all with new topics (topic prefix)"
+            )
+        return tuple(record_of(FRAMES, message) for messages in found.values() for message in messages)
+
+    def _arrange(self) -> None:
+        """Read what is told of and not on hold."""
+        for at in self._consumer.assignment():
+            wait = at.partition in self._held or at.partition in self._gained
+            (self._consumer.pause if wait else self._consumer.resume)(at)
+
+    def _pause_all(self) -> None:
+        self._consumer.pause(*self._consumer.assignment())
+
+    def _at(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._frames, partition)
+
+    def _count_partitions(self) -> int:
+        with named_errors(f"ask for the partitions of topic {self._frames}"):
+            if not (found := self._consumer.partitions_for_topic(self._frames)):
+                raise errors.UnknownTopicOrPartitionError(self._frames)
+        return len(found)
+
+    # -- the transaction -----------------------------------------------------------------------------------------------
+
+    def _open_producer(self) -> None:
+        if self._producer is None:
+            producer = self.cluster.producer(
+                transactional_id=self.member.transactional_id,
+                transaction_timeout_ms=int(self.member.transaction_timeout_s * 1000),
+                retry_backoff_ms=20,  # a turn soon after the last finds its markers not written yet; with 100 ms that was the median commit
+            )
+            try:
+                producer.init_transactions()
+            except BaseException:
+                producer.abandon()
+                raise
+            self._producer = producer
+
+    def _send(self, topic: str, answered: Record, kind: str, data: bytes | None) -> object:
+        name, key = self.cluster.topic(topic), answered.key.encode() or None
+        return self._producer.send(name, data, key, headers(kind), answered.partition)
+
+    def _refuse_stale(self, claims: Sequence[Claim], membership: object) -> None:
+        """Kafka asks whether a member is of the group's generation, not whether the partition is still the member's."""
+        if membership is None or membership.generation_id < 0 or not membership.member_id:
+            raise Fenced(
+                f"commit of {self._frames} by {self.member.transactional_id}: it was expelled from group {self.member.group} and is of no "
+                "generation; drop the turn and start from what is committed"
+            )
+        for claim in claims:
+            held = self._claims.get(claim.partition)
+            if held is None or held.generation != claim.generation:
+                raise Fenced(
+                    f"commit of {self._frames} {claim.partition} by {self.member.transactional_id}: the claim is of generation "
+                    f"{claim.generation}, the partition is held since {held.generation if held else 'never'}; drop the turn"
+                )
+
+    # -- readers of their own ------------------------------------------------------------------------------------------
+
+    def _end_of_all(self, topic: str, partition: int) -> int:
+        """The end of a partition, undecided transactions included: a commit is over before its records can be read."""
+        at = TopicPartition(self.cluster.topic(topic), partition)
+        everything = self.cluster.consumer(isolation_level="read_uncommitted")
+        with named_errors(f"ask for the end of {at.topic} {partition}"), closing(everything) as reader:
+            return _end(reader, at)
+
+    def _read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+        """The kept, committed records of a partition from an offset on, to before another; waits while one is undecided."""
+        at = TopicPartition(self.cluster.topic(topic), partition)
+        with named_errors(f"read topic {at.topic} {partition}"), closing(self.cluster.consumer(max_poll_records=50)) as reader:
+            reader.assign([at])
+            reader.seek(at, max(start, _first(reader, at)))
+            moved = time.monotonic()
+            while (position := reader.position(at)) < end:
+                for message in reader.poll(timeout_ms=int(SLICE_S * 1000)).get(at, ()):
+                    if message.offset < end:
+                        yield record_of(topic, message)
+                if reader.position(at) > position:
+                    moved = time.monotonic()
+                elif time.monotonic() > moved + STALLED_S:
+                    raise errors.KafkaTimeoutError(f"at offset {position} of {end} for {STALLED_S:g} s")
+
+
+class _Listener(ConsumerRebalanceListener):
+    """Passes on what the group says while the bus polls."""
+
+    def __init__(self, bus: KafkaBus) -> None:
+        self.bus = bus
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self.bus.assigned([at.partition for at in assigned])
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self.bus.revoked([at.partition for at in revoked])
+
+
+def _first(consumer: KafkaConsumer, at: TopicPartition) -> int:
+    return consumer.beginning_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
+
+
+def _end(consumer: KafkaConsumer, at: TopicPartition) -> int:
+    """Before the first record of an undecided transaction, for a consumer of committed records."""
+    return consumer.end_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
+
+
+def _log_lost(topic: str, partition: int, wanted: int, first: int, end: int, group: str) -> LogLost:
+    if wanted < first:
+        said = f"offsets {wanted} to {first - 1} were deleted before they were answered (retention.ms, retention.bytes)"
+    else:
+        said = f"it ends at offset {end}, {wanted} is committed: the log was cut or made anew"
+    return LogLost(
+        f"topic {topic} {partition}: {said}; to go on without them, stop the workers and run kafka-consumer-groups --group {group} "
+        f"--topic {topic}:{partition} --reset-offsets --to-earliest --execute"
+    )
