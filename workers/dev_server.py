@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -21,21 +22,17 @@ from ..stream.errors import BadConfig
 
 HOST = "127.0.0.1"
 START_S, STOP_S = 60.0, 20.0  # on two busy cores a broker answers after 4 s (13 s with its default session timeout), stops within 1 s
-LOG_LINES = 8  # of a server's log, in an error
+LOG_LINES, LOG_COLUMNS = 6, 200  # of a server's log, in an error
 
 # Ends a server when its owner is gone, however that went. A process descriptor names one process for good, so no other one is ever hit;
 # the kernel's own parent-death signal would also fire when the thread that started the server ends.
 GUARD = """
-import os, select, signal, sys
-owner, server = int(sys.argv[1]), os.pidfd_open(int(sys.argv[2]))
+import select, signal, sys
+owner, server = map(int, sys.argv[1:])
 watch = select.poll()
+watch.register(owner, select.POLLIN)
 watch.register(server, select.POLLIN)
-try:
-    watch.register(os.pidfd_open(owner), select.POLLIN)
-    alone = os.getppid() != owner
-except ProcessLookupError:
-    alone = True
-if alone or server not in dict(watch.poll()):
+if server not in dict(watch.poll()):
     signal.pidfd_send_signal(server, signal.SIGKILL)
 """
 
@@ -52,6 +49,7 @@ class Server:
     first: list[str] = field(default_factory=list)
     process: subprocess.Popen | None = None
     guard: subprocess.Popen | None = None
+    logged: int = 0  # bytes in its log when it was launched
 
     @property
     def address(self) -> str:
@@ -91,15 +89,15 @@ class Server:
             raise BadConfig(f"port {self.port} on {HOST} for {self.name} is taken; stop what listens there or choose another port")
         self.data.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
+            self.logged = log.tell()
             said = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             if self.first and not any(self.data.iterdir()) and subprocess.run(self.first, check=False, **said).returncode:
                 raise self.failed("could not prepare its data")
             self.process = subprocess.Popen(self.command, start_new_session=True, **said)  # Ctrl-C is for us alone
-        watch = [sys.executable, "-I", "-S", "-c", GUARD, str(os.getpid()), str(self.process.pid)]
-        self.guard = subprocess.Popen(watch, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.guard = guard(self.process.pid)
 
     def wait(self, timeout_s: float = START_S) -> None:
-        """Return when it answers. Raises BadConfig, with the end of its log, when it ends or stays silent for timeout_s."""
+        """Return when it answers. Raises BadConfig, with what its log says, when it ends or stays silent for timeout_s."""
         deadline = time.monotonic() + timeout_s
         while not self.answers(self.port):
             if not self.running:
@@ -153,15 +151,28 @@ class Server:
         self.start()
 
     def failed(self, how: str) -> BadConfig:
-        """The error to raise when something happened to it: what, and the end of its log without stack frames."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if not line.startswith("\tat ")]
-        return BadConfig("\n".join([f"{self.name} {how}; its log ends with:", *lines[-LOG_LINES:]]))
+        """The error to raise when something happened to it: what, and what its log says about it since it was launched."""
+        said = self.log.read_bytes()[self.logged :].decode(errors="replace")
+        lines = [line for line in said.splitlines() if not line.startswith("\tat ")]
+        first = next((n for n, line in enumerate(lines) if re.search("ERROR|Exception:", line)), -LOG_LINES)
+        return BadConfig("\n".join([f"{self.name} {how}; its log says:", *(line[:LOG_COLUMNS] for line in lines[first:][:LOG_LINES])]))
 
     def _reap(self) -> None:
         for process in (self.process, self.guard):  # the guard ends with its server
             if process is not None:
                 process.wait()
         self.process = self.guard = None
+
+
+def guard(pid: int) -> subprocess.Popen:
+    """Start what ends a child of ours when we end; it ends with the child."""
+    ends = [os.pidfd_open(os.getpid()), os.pidfd_open(pid)]
+    try:
+        command = [sys.executable, "-I", "-S", "-c", GUARD, *map(str, ends)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=ends, start_new_session=True)
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def ask(port: int, request: bytes, size: int) -> bytes:

@@ -119,7 +119,7 @@ def test_a_server_on_a_taken_port_is_refused_by_name(servers, name):
 def test_a_server_that_ends_at_its_start_says_what_its_log_says(servers, tmp_path):
     server = redis_server(tmp_path, *free_ports(1))
     server.command += ["--maxmemory-policy", "sometimes"]
-    with pytest.raises(BadConfig, match=r"(?s)redis ended at its start \(exit code 1\); its log ends with:.*sometimes"):
+    with pytest.raises(BadConfig, match=r"(?s)redis ended at its start \(exit code 1\); its log says:.*sometimes"):
         server.start()
     server.stop()
 
@@ -175,11 +175,13 @@ def dev_up(servers, tmp_path):
     """`psalm-stream dev up`, running: the process, and what it and all below it are."""
     command = [sys.executable, "-c", "from psalm_stream.workers.cli import main; main()", "dev", "up", "--data", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = process.stdout.readline() + process.stdout.readline()
+        below = psutil.Process(process.pid).children(recursive=True)
         try:
-            said = process.stdout.readline() + process.stdout.readline()
-            yield process, said, psutil.Process(process.pid).children(recursive=True)
+            yield process, said, below
         finally:
-            process.kill()
+            for one in (process, *(one for one in below if one.is_running())):  # when the test failed
+                one.kill()
 
 
 def test_dev_up_says_how_to_use_both_and_stops_both_when_asked(dev_up):
