@@ -27,13 +27,25 @@ class Store(Protocol):
     """States of the sessions of every partition: the true one of each, and one that waits for its commit."""
 
     def claim(self, claim: Claim) -> None:
-        """Take a partition over as it is committed: later writes of older generations are refused. Raises StoreLost."""
+        """Take a partition over as it is committed: later writes of older generations are refused. Raises StoreLost.
+
+        Without a checkpoint nothing was ever committed: what is kept for the partition is of another log, and is discarded.
+        """
 
     def load(self, claim: Claim, session: str) -> bytes | None:
-        """The state of a session that is true at `claim`, packed; None: the session is not known, or has ended."""
+        """The packed state of a session that is true at `claim`; None: the session is not known, or has ended.
+
+        Raises Fenced, StoreLost.
+        """
 
     def prepare(self, claim: Claim, following: Claim, states: Mapping[str, StateVersion]) -> None:
-        """Write the states that are true once `following` is committed, beside those true at `claim`. Raises Fenced, StoreLost."""
+        """Write the states that are true once `following` is committed, beside those true at `claim`; again does no harm.
+
+        Raises Fenced, StoreLost.
+        """
+
+    def restore(self, claim: Claim, states: Mapping[str, StateVersion]) -> None:
+        """Replace whatever is kept for the partition by the states that are true at `claim`, and take it over."""
 
     def close(self) -> None:
         """Let the connection go; what was prepared stays."""
@@ -66,13 +78,14 @@ class MemoryStore:
 
     def claim(self, claim: Claim) -> None:
         """See Store."""
-        held = self._partitions.get(claim.partition)
         if claim.checkpoint is None:
-            held = _Partition(claim.generation, None, None)  # nothing was ever committed: what was kept belongs to another log
-        elif held is None or claim.checkpoint not in (held.base, held.latest):
-            raise StoreLost(self._disagrees(claim))
+            self.restore(claim, {})
+            return
+        held = self._partitions.get(claim.partition)
+        if held is None or claim.checkpoint not in (held.base, held.latest):
+            raise lost(claim, held and (held.base, held.latest))
+        held.keep_true(claim.offset)
         held.generation, held.base, held.latest = claim.generation, claim.checkpoint, claim.checkpoint
-        self._partitions[claim.partition] = held
 
     def load(self, claim: Claim, session: str) -> bytes | None:
         """See Store."""
@@ -88,24 +101,36 @@ class MemoryStore:
             held.versions.setdefault(session, []).append(version)
         held.base, held.latest = claim.checkpoint, following.checkpoint
 
+    def restore(self, claim: Claim, states: Mapping[str, StateVersion]) -> None:
+        """See Store."""
+        versions = {session: [version] for session, version in states.items()}
+        self._partitions[claim.partition] = held = _Partition(claim.generation, claim.checkpoint, claim.checkpoint, versions)
+        held.keep_true(claim.offset)
+
     def close(self) -> None:
         """See Store."""
 
     def _held(self, claim: Claim) -> _Partition:
         held = self._partitions.get(claim.partition)
+        if held is not None and claim.generation < held.generation:
+            raise fenced(claim, held.generation)
         if held is None or claim.checkpoint not in (held.base, held.latest):
-            raise StoreLost(self._disagrees(claim))
-        if claim.generation < held.generation:
-            raise Fenced(
-                f"state of partition {claim.partition}: this member is of generation {claim.generation}, the partition was claimed by "
-                f"generation {held.generation}; drop the turn and start from what is committed"
-            )
+            raise lost(claim, held and (held.base, held.latest))
         return held
 
-    def _disagrees(self, claim: Claim) -> str:
-        held = self._partitions.get(claim.partition)
-        known = f"checkpoints {held.base} and {held.latest}" if held else "nothing"
-        return (
-            f"state of partition {claim.partition}: the log is committed at checkpoint {claim.checkpoint}, the store knows {known}; "
-            "it was emptied, rolled back, or belongs to another log"
-        )
+
+def fenced(claim: Claim, generation: int) -> Fenced:
+    """The refusal of a member whose partition a newer generation has claimed."""
+    return Fenced(
+        f"state of partition {claim.partition}: this member is of generation {claim.generation}, the partition was claimed by "
+        f"generation {generation}; drop the turn and start from what is committed"
+    )
+
+
+def lost(claim: Claim, known: tuple[str | None, str | None] | None) -> StoreLost:
+    """What a store says that does not know the claim's checkpoint but `known`, base and latest of the partition (None: nothing)."""
+    knows = f"checkpoints {known[0]} and {known[1]}" if known else "nothing"
+    return StoreLost(
+        f"state of partition {claim.partition}: the log is committed at checkpoint {claim.checkpoint}, the store knows {knows}; "
+        "it was emptied, rolled back, or belongs to another log"
+    )
