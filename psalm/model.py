@@ -32,11 +32,11 @@ from .swin import Swin
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What the encoder sees of one image. maps: res2..res5, each [1, C, s, s]; tokens: [N, D]; image: uint8 [3, S, S], what it saw."""
+    """What the encoder sees of one image. maps: res2..res5, each [1, C, s, s]; tokens: [N, D]; image: uint8 [3, S, S], what it saw, or None."""
 
     maps: list[Tensor]
     tokens: Tensor
-    image: Tensor
+    image: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ A frame is encoded once: what is remembered of it (its tokens) is kept under its
 
 from __future__ import annotations
 
-import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from ..stream.errors import BadPrompt
 from ..stream.types import Categories, Frame, Proposals, Region, Regions, Request, Sentence
 from .config import PsalmConfig
+from .features import FeatureCache, FrameId, identity
 from .model import ImageFeatures, Psalm, Sample
 from .postprocess import binary_masks, mask_scores
 from .preprocess import Geometry, geometry, pad_image, pad_mask
@@ -26,9 +25,7 @@ from .prompt import tokenize
 from .regions import pool_mean, pool_points
 from .tokenizer import FolderTokenizer
 
-REMEMBERED_FRAMES = 64
 MASK_STRIDE = 4  # network pixels to a side of a mask cell
-FrameId = tuple[object, int]
 RegionPoints = Callable[[Tensor, int], Tensor]
 
 
@@ -41,7 +38,7 @@ class Segmenter:
     def __init__(self, network: Psalm, tokenizer: FolderTokenizer, digest: str, region_points: RegionPoints | None = None) -> None:
         self.network, self.tokenizer, self.digest = network, tokenizer, digest
         self.region_points = region_points
-        self._remembered: OrderedDict[FrameId, ImageFeatures] = OrderedDict()
+        self._remembered = FeatureCache()
 
     @property
     def config(self) -> PsalmConfig:
@@ -59,7 +56,7 @@ class Segmenter:
         samples = [self._sample(request, encoded) for request in asked]
         answers = iter(self._answers(asked, samples) if samples else ())
         for frame_id, features in encoded.items():
-            self._remember(frame_id, features)
+            self._remembered.put(frame_id, self._lasting(features))
         return [next(answers) if _tokens(r) else self._nothing(r) for r in requests]
 
     def _answers(self, requests: list[Request], samples: list[Sample]) -> list[Proposals]:
@@ -98,9 +95,7 @@ class Segmenter:
         return Sample(features, prompt, tokens, Carried(rows, carried, likeness))
 
     def _features(self, frame: Frame, encoded: dict[FrameId, ImageFeatures]) -> ImageFeatures:
-        frame_id = _identity(frame)
-        if frame_id in self._remembered:
-            self._remembered.move_to_end(frame_id)  # an anchor is asked for on every frame: it must outlast the frames between
+        frame_id = identity(frame)
         return encoded.get(frame_id) or self._remembered.get(frame_id) or self._encode(frame, encoded)
 
     def _region_mask(self, region: Region) -> Tensor:
@@ -116,19 +111,16 @@ class Segmenter:
         return lambda feature_map, _: pool_points(feature_map, points)
 
     def _encode(self, frame: Frame, encoded: dict[FrameId, ImageFeatures]) -> ImageFeatures:
-        frame_id = _identity(frame)
+        frame_id = identity(frame)
         if frame_id not in encoded:
             image = torch.from_numpy(pad_image(frame.pixels(), self.config.image_size)).to(self._device)
             encoded[frame_id] = self.network.encode(image.permute(2, 0, 1)[None])[0]
         return encoded[frame_id]
 
-    def _remember(self, frame_id: FrameId, features: ImageFeatures) -> None:
-        """Keep only what region tokens are pooled from; the finer maps are most of the memory."""
+    def _lasting(self, features: ImageFeatures) -> ImageFeatures:
+        """What region tokens, and the mask prior where there is one, are made from; the finer maps are most of the memory."""
         res3 = features.maps[1] if self.network.ring_detail is not None else None
-        self._remembered[frame_id] = ImageFeatures([None, res3], features.tokens, features.image)
-        self._remembered.move_to_end(frame_id)
-        while len(self._remembered) > REMEMBERED_FRAMES:
-            self._remembered.popitem(last=False)
+        return ImageFeatures([None, res3], features.tokens, None if self.network.mask_prior is None else features.image)
 
     def _padded(self, mask: np.ndarray) -> Tensor:
         return torch.from_numpy(pad_mask(mask, self.config.image_size)).to(self._device)
@@ -169,10 +161,6 @@ def _tokens(request: Request) -> int:
             return len(sentences)
         case Categories(names):
             return len(names)
-
-
-def _identity(frame: Frame) -> FrameId:
-    return frame.key, zlib.crc32(frame.data)
 
 
 def _fattened(mask: np.ndarray, size_hw: tuple[int, int], side: int) -> np.ndarray:

@@ -55,6 +55,10 @@ class Frame:
                 raise Undecodable(f"frame {self.key}: {error}") from error
         return self._decoded[0]
 
+    def forget_pixels(self) -> None:
+        """Let go of the array; whoever asks again decodes again."""
+        self._decoded.clear()
+
 
 @dataclass(frozen=True, slots=True)
 class Rle:
