@@ -32,7 +32,7 @@ from .swin import Swin
 
 @dataclass(frozen=True, slots=True)
 class ImageFeatures:
-    """What the encoder sees of one image. maps: res2..res5, each [1, C, s, s]; tokens: [N, D]; image: uint8 [3, S, S], what it saw, or None."""
+    """What the encoder sees of one image. maps: res2..res5, each [1, C, s, s]; tokens: [N, D]; image: uint8 [3, S, S] or None."""
 
     maps: list[Tensor]
     tokens: Tensor

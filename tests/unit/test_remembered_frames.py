@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from psalm_stream.psalm.names import to_official
 from psalm_stream.psalm.features import FRAMES_A_VIEW
+from psalm_stream.psalm.names import to_official
 from psalm_stream.psalm.weights import load
 from psalm_stream.stream.types import Frame, FrameKey, Region, Regions, Request
 from tiny_checkpoint import CONFIG, random_state, write
