@@ -1,7 +1,8 @@
 """Does a long run grow? python -m psalm_stream.eval.memory VIDEO [PROMPT FLAGS...]
 
 Loops a video to 3,000 frames, runs `psalm-stream run` on it as a process of its own, and reports its resident memory after 200 frames and
-at the end, with how often the objects were seen or carried.
+at the end, with how often the objects were seen or carried. Within a frame tensors of tens of megabytes come and go: each figure is the
+median of the samples of a hundred frames.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import psutil
 from rich.console import Console
@@ -23,7 +25,7 @@ from rich.progress import track
 from ..stream.sinks import VideoWriter
 from ..stream.sources import open_source
 
-EARLY = 200
+EARLY, WINDOW = 200, 100  # frames
 
 
 def loop_video(video: str, frames: int, out: Path) -> None:
@@ -35,14 +37,14 @@ def loop_video(video: str, frames: int, out: Path) -> None:
             writer.write(once[index % len(once)])
 
 
-def watch(command: list[str], masks: Path) -> dict[int, float]:
-    """Run a command; resident megabytes by the number of masks written, sampled until it ends."""
-    seen: dict[int, float] = {}
+def watch(command: list[str], masks: Path) -> list[tuple[int, float]]:
+    """Run a command; (masks written, resident megabytes), sampled every second until it ends."""
+    seen: list[tuple[int, float]] = []
     process = psutil.Popen(command)
     while process.poll() is None:
         written = sum(1 for _ in masks.glob("*.png")) if masks.exists() else 0
         try:
-            seen[written] = process.memory_info().rss / 2**20
+            seen.append((written, process.memory_info().rss / 2**20))
         except psutil.NoSuchProcess:
             break
         time.sleep(1)
@@ -63,11 +65,11 @@ def main() -> None:
         program = str(Path(sys.executable).with_name("psalm-stream"))
         rss = watch([program, "run", str(looped), "--out", str(results), "--no-overlay", *prompts], results / "masks")
         answers = [json.loads(line) for line in (results / "masks.jsonl").read_text().splitlines()]
-    early = next(rss[n] for n in sorted(rss) if n >= EARLY)
-    late = rss[max(rss)]
+    last = rss[-1][0]
+    early, late = (median(mb for n, mb in rss if start <= n < start + WINDOW) for start in (EARLY, last - WINDOW + 1))
     statuses = {i: Counter(o["status"] for a in answers for o in a["objects"] if o["object_id"] == i) for i in _ids(answers)}
     console = Console()
-    console.print(f"resident memory: {early:.0f} MB after {EARLY} frames, {late:.0f} MB after {max(rss)}: {late - early:+.0f} MB")
+    console.print(f"resident memory: {early:.0f} MB after {EARLY} frames, {late:.0f} MB after {last}: {late - early:+.0f} MB")
     for object_id, counts in statuses.items():
         there = (counts["seen"] + counts["carried"]) / len(answers)
         console.print(f"object {object_id}: seen or carried on {there:.1%} of {len(answers)} frames {dict(counts)}")

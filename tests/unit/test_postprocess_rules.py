@@ -52,7 +52,7 @@ def test_a_mask_score_is_the_mean_probability_inside_the_mask_and_zero_when_empt
     assert postprocess.mask_scores(logits, None).tolist() == pytest.approx([expected, 0], rel=1e-5)
 
 
-@pytest.mark.parametrize("count", [CHUNK, CHUNK + 1, 2 * CHUNK + 3])
+@pytest.mark.parametrize("count", [4 * CHUNK, 4 * CHUNK + 1, 8 * CHUNK + 3])
 def test_working_in_chunks_changes_nothing(count, monkeypatch):
     generator = torch.Generator().manual_seed(count)
     cells = torch.eye(64)[:count].reshape(count, 8, 8) * 12 - 6
