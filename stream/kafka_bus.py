@@ -13,14 +13,15 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata, TopicPartition, errors
+from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.partitioner.default import murmur2
 
 from .bus import FRAMES, STATE, Claim, Polled, Record
 from .errors import BusFailed, Fenced, LogLost
-from .kafka_client import Cluster, Producer, headers, named_errors, record_of
+from .kafka_client import Cluster, Consumer, Producer, headers, named_errors, record_of
 
+JOIN_S = 10.0  # of waiting for a rebalance to end, beyond what a poll may wait for records
 SLICE_S = 0.1  # of a poll, after which it looks whether the group has changed
 ANSWER_S = 2.0  # for an offset that is asked for
 UNDECIDED_S = 0.5  # for one that a transaction may still change; the next poll asks again
@@ -55,6 +56,7 @@ class KafkaBus:
         self._held: frozenset[int] = frozenset()
         self._answers: list[tuple[str, Record, str, bytes | None]] = []
         self._membership: object = None  # of the poll that returned the records of this turn
+        self._heard = time.monotonic()  # of a broker
         self._producer: Producer | None = None
         self._consumer = cluster.consumer(
             group_id=member.group,
@@ -72,12 +74,14 @@ class KafkaBus:
         while True:
             with named_errors(f"poll topic {self._frames} as {self.member.transactional_id}"):
                 self._open_producer()
-                if changed := self._changes():
+                at_rest = self._consumer.join(JOIN_S)
+                if at_rest and (changed := self._changes()):
                     return changed
-                if records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic()))):
+                if at_rest and (records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic())))):
                     return Polled(records=records)
-            if time.monotonic() >= until:
-                return self._changes() or Polled()
+                if time.monotonic() >= until:
+                    self._look_for_broker()
+                    return Polled()
 
     def hold(self, partitions: Collection[int]) -> None:
         """See Bus."""
@@ -101,11 +105,11 @@ class KafkaBus:
         who = f"{membership.member_id} of generation {membership.generation_id}, transactional id {self.member.transactional_id}"
         with named_errors(f"commit of {self._frames} {', '.join(str(c.partition) for c in claims)} as {who}"):
             self._producer.begin_transaction()
+            self._producer.send_offsets_to_transaction(offsets, membership)  # first: a member that is fenced writes nothing at all
             sent = [self._send(*answer) for answer in answers]
             self._producer.flush(self.member.transaction_timeout_s)
             for future in sent:  # one that failed can reset the producer, which then takes the end of the transaction for done
                 future.get(timeout=0)
-            self._producer.send_offsets_to_transaction(offsets, membership)
             self._producer.commit_transaction()
 
     def recover(self) -> None:
@@ -200,13 +204,19 @@ class KafkaBus:
             return ()
         if not found:
             return ()
-        self._membership = self._consumer.group_metadata()
+        self._membership, self._heard = self._consumer.group_metadata(), time.monotonic()
         if (count := self._count_partitions()) != self._partitions:
             raise BusFailed(
                 f"topic {self._frames} has {count} partitions, {self._partitions} when this worker started, so sessions change their "
                 "partition; stop the sources, let the workers answer what is left, and start all with new topics (topic prefix)"
             )
         return tuple(record_of(FRAMES, message) for messages in found.values() for message in messages)
+
+    def _look_for_broker(self) -> None:
+        """Ask a broker for anything, now and then: one that is away looks to a poll like one without news. Raises KafkaTimeoutError."""
+        if time.monotonic() > self._heard + self.member.session_timeout_s:
+            _end(self._consumer, self._at(0))
+            self._heard = time.monotonic()
 
     def _arrange(self) -> None:
         """Read what is told of and not on hold."""
@@ -300,11 +310,11 @@ class _Listener(ConsumerRebalanceListener):
         self.bus.revoked([at.partition for at in revoked])
 
 
-def _first(consumer: KafkaConsumer, at: TopicPartition) -> int:
+def _first(consumer: Consumer, at: TopicPartition) -> int:
     return consumer.beginning_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
 
 
-def _end(consumer: KafkaConsumer, at: TopicPartition) -> int:
+def _end(consumer: Consumer, at: TopicPartition) -> int:
     """Before the first record of an undecided transaction, for a consumer of committed records."""
     return consumer.end_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
 

@@ -19,7 +19,7 @@ from .errors import BadConfig, BadRecord, BusFailed, Fenced
 
 try:
     import crc32c  # noqa: F401  kafka-python falls back to Python without it: 44 times slower to send, 76 to read
-    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
     from kafka.admin import ConfigResource, ConfigResourceType
 except ModuleNotFoundError as error:
     raise BadConfig(f"Kafka needs the package {error.name}, which is not installed; pip install 'psalm-stream[kafka]'") from error
@@ -84,11 +84,11 @@ class Cluster:
         """The name of a topic of ours on this cluster."""
         return self.prefix + name
 
-    def consumer(self, **knobs: object) -> KafkaConsumer:
+    def consumer(self, **knobs: object) -> Consumer:
         """A consumer of committed records alone. Raises BusFailed."""
         ours = {"isolation_level": "read_committed", "enable_auto_commit": False, "auto_offset_reset": "none", "fetch_max_bytes": 16 << 20}
         with named_errors(f"connect to Kafka at {self.servers}"):
-            return KafkaConsumer(**self._connection(), metrics_enabled=False, allow_auto_create_topics=False, **ours | knobs)
+            return Consumer(**self._connection(), metrics_enabled=False, allow_auto_create_topics=False, **ours | knobs)
 
     def producer(self, **knobs: object) -> Producer:
         """An idempotent producer. Raises BusFailed."""
@@ -109,6 +109,23 @@ class Cluster:
             "reconnect_backoff_max_ms": 1000,  # after an outage a client is back within a second
             **self.security,
         }
+
+
+class Consumer(KafkaConsumer):
+    """A KafkaConsumer that keeps its place in a rebalance, and all records of a partition that was paused. Both fail in 3.0.12."""
+
+    def join(self, timeout_s: float) -> bool:
+        """Take part in a rebalance until it is over; whether this member is then at rest.
+
+        To be called before every poll: a poll that gives up waiting forgets a rebalance that ends before the next, and begins another.
+        """
+        return not self._coordinator.need_rejoin() or self._coordinator.ensure_active_group(timeout_ms=timeout_s * 1000)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        """See KafkaConsumer. What it had taken apart when it was paused would never come back: it is read again."""
+        for at in partitions:
+            self._fetcher._paused_partition_records.pop(at, None)
+        super().resume(*partitions)
 
 
 class Producer(KafkaProducer):

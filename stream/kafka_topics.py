@@ -16,6 +16,7 @@ from .kafka_client import LARGEST_RECORD, Cluster, named_errors, settings_of
 INGEST = "ingest"
 POSITIONS = "positions"
 
+TOPIC_ALREADY_EXISTS = 36
 HOUR_MS = 3_600_000
 LARGEST_PICTURE = 4 << 20  # bytes; a 1080p JPEG of quality 95 takes 1
 COMPACTED = {"cleanup.policy": "compact", "segment.bytes": 64 << 20, "min.cleanable.dirty.ratio": 0.3}
@@ -53,26 +54,31 @@ class Problem:
 
 
 def create_topics(cluster: Cluster, partitions: int = 8, replication: int = 1) -> list[str]:
-    """Create the topics that are missing and return their names; those that exist are left as they are. Raises BadConfig, BusFailed."""
+    """Create the topics that are missing, with the partitions `frames` has if it exists, and return their names.
+
+    Those that exist are left as they are. Raises BadConfig, BusFailed.
+    """
     if partitions < 1 or replication < 1:
         raise BadConfig(f"topics with {partitions} partitions and {replication} replicas, expected at least 1 of each")
     safe = {"min.insync.replicas": max(1, replication - 1)}  # one replica may be away
     with named_errors("create topics"), closing(cluster.admin()) as admin:
-        wanted = {cluster.topic(name): TOPICS[name] | safe for name in TOPICS}
-        missing = {topic: settings for topic, settings in wanted.items() if not _described(admin, [topic])}
-        if missing:
-            admin.create_topics(
-                {
-                    topic: {
-                        "num_partitions": partitions,
-                        "replication_factor": replication,
-                        "configs": {name: str(value) for name, value in settings.items()},
-                    }
-                    for topic, settings in missing.items()
-                },
-                wait_for_metadata=True,
-            )
-    return list(missing)
+        there = _described(admin, [cluster.topic(name) for name in TOPICS])
+        wanted = {
+            cluster.topic(name): {
+                "num_partitions": there.get(cluster.topic(FRAMES), partitions),
+                "replication_factor": replication,
+                "configs": {setting: str(value) for setting, value in (settings | safe).items()},
+            }
+            for name, settings in TOPICS.items()
+            if cluster.topic(name) not in there
+        }
+        if wanted:
+            answer = admin.create_topics(wanted, raise_errors=False)
+            for topic in answer["topics"]:
+                if topic["error_code"] not in (0, TOPIC_ALREADY_EXISTS):  # another may create them, too
+                    raise BusFailed(f"create topic {topic['name']} with {replication} replicas: {topic['error_message']}")
+            admin.wait_for_topics(list(wanted))
+    return list(wanted)
 
 
 def check_topics(cluster: Cluster) -> list[Problem]:

@@ -9,7 +9,7 @@ from psalm_stream.stream.kafka_client import headers, open_cluster, record_of
 from psalm_stream.stream.kafka_topics import create_topics
 
 SESSION_S = 6.0  # the least a broker takes
-POLL_INTERVAL_S = 3.0  # a member that does not poll for so long is expelled
+POLL_INTERVAL_S = 5.0  # a member that does not poll for so long is expelled
 
 
 class KafkaLog:
