@@ -6,13 +6,17 @@ after it are gone is not always to be known: a session whose snapshot is older t
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
-from ..stream.bus import Bus, Claim
+from ..stream.bus import Bus, Claim, Record
 from ..stream.codec import Kind, pack, unpack
+from ..stream.errors import BadRecord
 from ..stream.store import StateVersion
 from ..stream.types import TrackState
 from .answering import Answerer
+
+log = logging.getLogger(__name__)
 
 
 class Rebuild:
@@ -22,9 +26,9 @@ class Rebuild:
         earliest = bus.earliest(claim.partition)
         self.claim, self.answerer = claim, answerer
         self.states: dict[str, TrackState | None] = {
-            session: _known(unpack(Kind.TRACK_STATE, record.data), earliest) for session, record in bus.snapshots(claim.partition).items()
+            session: _snapshot(session, record, earliest) for session, record in bus.snapshots(claim.partition).items()
         }
-        self.records = bus.history(claim, min((state.applied + 1 for state in self.states.values()), default=claim.offset))
+        self.records = bus.history(claim, min((s.applied + 1 for s in self.states.values() if not s.lost), default=claim.offset))
 
     def step(self) -> bool:
         """Repeat one record; whether there was one left."""
@@ -43,5 +47,11 @@ class Rebuild:
         return {session: StateVersion(state.applied, pack(state)) for session, state in self.states.items() if state is not None}
 
 
-def _known(state: TrackState, earliest: int) -> TrackState:
+def _snapshot(session: str, record: Record, earliest: int) -> TrackState:
+    """The state a snapshot holds; a lost one where it cannot be read, or where records after it are not kept."""
+    try:
+        state = unpack(Kind.TRACK_STATE, record.data)
+    except BadRecord as error:
+        log.warning("snapshot of session %r at offset %d: %s", session, record.offset, error)
+        return TrackState(session, lost=True)
     return state if state.applied + 1 >= earliest else replace(state, views={}, lost=True)

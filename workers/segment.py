@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from ..psalm.tracker import Rules
 from ..stream.bus import MASKS, STATE, Bus, Claim, Polled, Record
 from ..stream.codec import Kind, kind_of, pack, unpack
-from ..stream.errors import StoreLost
+from ..stream.errors import BadRecord, StoreLost
 from ..stream.store import StateVersion, Store
 from ..stream.types import TrackState
 from .answering import Answered, Answerer, Model
@@ -51,6 +51,7 @@ class SegmentWorker:
         self.repeater = Answerer(model, rules, bus.partition_of)
         self.claims: dict[int, Claim] = {}
         self.rebuilds: dict[int, Rebuild] = {}
+        self.unreadable: set[int] = set()  # partitions with a state in the store that makes no sense
         self.states: dict[str, TrackState] = {}  # as committed; the least recently changed first
         self.changes: dict[str, Change] = {}  # of this turn
         self.steps: list[Answered] = []  # of this turn
@@ -105,6 +106,8 @@ class SegmentWorker:
             self.claims[claim.partition] = claim
             self.rebuilds.pop(claim.partition, None)
             try:
+                if claim.partition in self.unreadable:
+                    raise StoreLost(f"state of partition {claim.partition}: the store holds what this release cannot read")
                 self.store.claim(claim)
             except StoreLost as lost:
                 log.warning("%s; its states are repeated from the log", lost)
@@ -119,6 +122,7 @@ class SegmentWorker:
                 if time.monotonic() > until:
                     return
             self.store.restore(rebuild.claim, rebuild.versions())
+            self.unreadable.discard(partition)
             del self.rebuilds[partition]
             self.bus.hold(self.rebuilds.keys())
 
@@ -146,7 +150,11 @@ class SegmentWorker:
         if session in self.states:
             return self.states[session]
         data = self.store.load(self.claims[record.partition], session)
-        return TrackState(session) if data is None else unpack(Kind.TRACK_STATE, data)
+        try:
+            return TrackState(session) if data is None else unpack(Kind.TRACK_STATE, data)
+        except BadRecord as error:
+            self.unreadable.add(record.partition)
+            raise StoreLost(f"state of session {session!r} in partition {record.partition}: {error}") from error
 
     def _checkpoint(self, records: Sequence[Record]) -> None:
         """Make the turn true: states to the store, answers and offsets in one commit, and only then this worker's own memory."""

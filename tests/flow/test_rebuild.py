@@ -164,3 +164,40 @@ def test_a_late_answer_is_not_decided_again_by_a_rebuild():
     calm = answered(disturbed=False)
     assert [str(a.status) for a in calm[:4]] == ["ok", "late", "late", "ok"]
     assert answered(disturbed=True) == calm
+
+
+def scribbled(data):
+    """A state as another release may have written it."""
+    return data and data.replace(b"\xa1v\x01", b"\xa1v\x63")
+
+
+class ForeignStore(MemoryStore):
+    """A store whose states are of another release."""
+
+    def load(self, claim, session):
+        return scribbled(super().load(claim, session))
+
+    def restore(self, claim, states):
+        super().restore(claim, states)
+        if states:
+            self.load = super().load
+
+
+def test_states_that_cannot_be_read_are_repeated_from_the_log():
+    log, store = filled_log(story()), ForeignStore()
+    first = worker_on(log, store, cached_sessions=0)
+    with pytest.raises(StoreLost, match="schema version 99"):
+        to_the_end(first)
+    to_the_end(first)
+    assert digests(log) == undisturbed()
+
+
+def test_a_snapshot_that_cannot_be_read_is_a_lost_state():
+    log = filled_log(story())
+    to_the_end(worker_on(log, MemoryStore()))
+    answers(log)
+    log.states[0]["a"] = replace(log.states[0]["a"], data=scribbled(log.states[0]["a"].data))
+    log.append("frames", "a", "frame", pack(frames(13, session="a")[12]))
+    log.append("frames", "b", "frame", pack(frames(13, session="b")[12]))
+    to_the_end(worker_on(log, MemoryStore()))
+    assert [(a.key.session, str(a.status)) for a in answers(log)] == [("a", "lost_state"), ("b", "ok")]
