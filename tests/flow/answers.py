@@ -10,13 +10,13 @@ from psalm_stream.stream.codec import kind_of, pack
 from psalm_stream.stream.kafka_client import headers
 from psalm_stream.stream.types import FrameKey, FrameStatus, MaskFrame, Notice, NoticeKind, ObjectMask, ObjectStatus
 
-SIZE_HW = (12, 20)
+SIZE_HW = (72, 96)
 
 
 def mask_of(index):
-    """A block that moves right by a pixel a frame."""
+    """A block that moves right by two pixels a frame."""
     mask = np.zeros(SIZE_HW, bool)
-    mask[2:8, index % 10 : index % 10 + 8] = True
+    mask[8:40, 2 * index % 48 : 2 * index % 48 + 40] = True
     return mask
 
 
