@@ -24,7 +24,8 @@ BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
 def knob(name: str, metavar: str | None = None) -> typer.models.OptionInfo:
     """The option of a setting, a switch without metavar: its help, default and environment variable are the setting's."""
     field = Settings.model_fields[name]
-    text = f"{field.description}. [dim]\\[default: {field.default}; env: {PREFIX}{name.upper()}][/]"
+    default = "unset" if field.default in ("", None) else field.default
+    text = f"{escape(field.description)}. [dim]\\[default: {default}; env: {PREFIX}{name.upper()}][/]"
     return typer.Option(f"--{name.replace('_', '-')}", help=text, metavar=metavar, show_default=False)
 
 
