@@ -33,6 +33,7 @@ PROPERTIES = {
     "message.max.bytes": 32 << 20,  # so that it is a topic's own limit which refuses a record
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,  # a takeover waited 26 s with the default
     "group.initial.rebalance.delay.ms": 0,
+    "group.min.session.timeout.ms": 1000,  # a test of a dead member would wait 6 s for its heir with the default
     "broker.session.timeout.ms": 3000,  # killed, it is let in again once its old session is over: 6 s in all, 14 s with the default
     "broker.heartbeat.interval.ms": 1000,  # also how long a heartbeat may take: on busy cores 300 ms were not enough
     "log.cleaner.dedupe.buffer.size": 16 << 20,  # a quarter of the heap with the default
