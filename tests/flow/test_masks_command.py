@@ -130,6 +130,15 @@ def test_the_overlay_shows_each_picture_under_its_masks(cluster, tmp_path):
         assert red > max(green, blue) + 20  # the colour of object 1
 
 
+def test_pictures_without_an_answer_are_passed_over(cluster, tmp_path):
+    greys = [20, 200, 20, 120]
+    commit(cluster, PARTITIONS, "frames", *(picture(index, grey=grey) for index, grey in enumerate(greys)))
+    answered(cluster, masks(1), masks(3))
+    call(cluster, "--overlay", tmp_path / "o.mp4")
+    _, images = video_of(tmp_path / "o.mp4")
+    assert [abs(image[60, 90].mean() - grey) < 12 for image, grey in zip(images, greys[1::2], strict=True)] == [True, True]
+
+
 def test_masks_outlive_their_pictures_on_black(cluster, tmp_path):
     commit(cluster, PARTITIONS, "frames", *(picture(index, grey=200) for index in range(4)))
     answered(cluster, *map(masks, range(4)))
