@@ -7,6 +7,7 @@ gives them (`security.protocol=SASL_SSL`), so that the file kcat reads serves he
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -56,13 +57,21 @@ FENCING = (
     errors.UnknownMemberIdError,
     errors.FencedInstanceIdError,
 )
-REMEDIES = (
-    (errors.SaslAuthenticationFailedError, "correct sasl.username and sasl.password of the Kafka properties"),
-    (errors.UnsupportedSaslMechanismError, "name a sasl.mechanism of the broker in the Kafka properties"),
-    (errors.AuthorizationError, "grant the user this topic, group or transactional id"),
-    (errors.UnknownTopicOrPartitionError, "psalm-stream topics create"),
-    (errors.KafkaTimeoutError, "start the broker, or correct its address, and its security.protocol in the Kafka properties"),
-)
+REMEDIES = {  # by what an error says, the first that fits; the names are of the Kafka properties
+    "SaslAuthenticationFailed": "correct sasl.username and sasl.password",
+    "UnsupportedSaslMechanism": "name a sasl.mechanism of the broker",
+    "AuthorizationFailed": "grant the user this topic, group or transactional id",
+    "UnknownTopicOrPartition": "psalm-stream topics create",
+    "CERTIFICATE_VERIFY_FAILED": "correct ssl.ca.location, or the name in the broker's certificate",
+    "SSL.*ALERT": "correct ssl.certificate.location and ssl.key.location",
+    "WRONG_VERSION|UNEXPECTED_EOF|InvalidReceive|socket disconnected": "correct security.protocol, sasl.username and sasl.password",
+    "KafkaTimeout|KafkaConnection": "start the broker, or correct its address",
+}
+LOGS_WITH_BYTES = ("kafka.net.connection", "kafka.net.transport", "kafka.protocol.parser")  # at level DEBUG, the password among them
+
+
+def _above_debug(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
 
 
 class Secret(str):
@@ -87,21 +96,24 @@ class Cluster:
     def consumer(self, **knobs: object) -> Consumer:
         """A consumer of committed records alone. Raises BusFailed."""
         ours = {"isolation_level": "read_committed", "enable_auto_commit": False, "auto_offset_reset": "none", "fetch_max_bytes": 16 << 20}
-        with named_errors(f"connect to Kafka at {self.servers}"):
+        with _connecting(self.servers):
             return Consumer(**self._connection(), metrics_enabled=False, allow_auto_create_topics=False, **ours | knobs)
 
     def producer(self, **knobs: object) -> Producer:
         """An idempotent producer. Raises BusFailed."""
         ours = {"max_request_size": LARGEST_RECORD, "batch_size": 1 << 20, "max_block_ms": int(CONNECT_TIMEOUT_S * 1000)}
-        with named_errors(f"connect to Kafka at {self.servers}"):
+        with _connecting(self.servers):
             return Producer(**self._connection(), metrics_enabled=False, allow_auto_create_topics=False, **ours | knobs)
 
     def admin(self) -> KafkaAdminClient:
         """A client that creates and describes topics. Raises BusFailed."""
-        with named_errors(f"connect to Kafka at {self.servers}"):
+        with _connecting(self.servers):
             return KafkaAdminClient(**self._connection())
 
     def _connection(self) -> dict[str, object]:
+        if self.security:
+            for name in LOGS_WITH_BYTES:
+                logging.getLogger(name).addFilter(_above_debug)
         return {
             "bootstrap_servers": self.servers.split(","),
             "bootstrap_timeout_ms": int(CONNECT_TIMEOUT_S * 1000),
@@ -214,8 +226,35 @@ def named_errors(doing: str) -> Iterator[None]:
     except (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError) as error:
         raise BadRecord(f"{doing}: a record is larger than its topic takes ({error}); send less, or raise its max.message.bytes") from error
     except errors.KafkaError as error:
-        remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "see the broker's log")
+        remedy = next((text for said, text in REMEDIES.items() if re.search(said, str(error))), "see the broker's log")
         raise BusFailed(f"{doing}: {error}; {remedy}") from error
+
+
+class _Reasons(logging.Handler):
+    """Why connections failed, which the client tells its log alone; what it raises in the end is that time is over."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[errors.KafkaError] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        told = (said for said in record.args or () if isinstance(said, errors.KafkaError))
+        self.found += [said for said in told if not isinstance(said, errors.KafkaTimeoutError | errors.RequestTimedOutError)]
+
+
+@contextmanager
+def _connecting(servers: str) -> Iterator[None]:
+    reasons, log = _Reasons(), logging.getLogger("kafka.net.manager")
+    log.addHandler(reasons)
+    try:
+        with named_errors(f"connect to Kafka at {servers}"):
+            try:
+                yield
+            except errors.KafkaTimeoutError as error:  # a refusal is often lost in the disconnection that follows it
+                told = [reason for reason in reasons.found if not isinstance(reason, errors.KafkaConnectionError)]
+                raise [error, *reasons.found, *told][-1] from error
+    finally:
+        log.removeHandler(reasons)
 
 
 def settings_of(admin: KafkaAdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
