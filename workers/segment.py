@@ -21,10 +21,12 @@ from ..stream.errors import BadRecord, StoreLost
 from ..stream.store import StateVersion, Store
 from ..stream.types import TrackState
 from .answering import Answered, Answerer, Model
+from .heap import give_back
 from .rebuild import Rebuild
 from .settings import Settings
 
 log = logging.getLogger(__name__)
+TRIMMED_EVERY = 32  # records
 LAST_TURNS = 0.3  # weight of the newest turn in the running mean of seconds a record
 
 
@@ -56,6 +58,7 @@ class SegmentWorker:
         self.changes: dict[str, Change] = {}  # of this turn
         self.steps: list[Answered] = []  # of this turn
         self.record_s = 0.0  # running mean
+        self.untrimmed = 0  # records since memory was given back
         self.failed = False  # the last turn did
         self.on_commit: Callable[[Sequence[Answered]], None] = lambda steps: None
 
@@ -77,6 +80,7 @@ class SegmentWorker:
                     self._answer(batch)
                 self._checkpoint(polled.records)
                 self._pace((time.monotonic() - began) / len(polled.records))
+                self._trim(len(polled.records))
         except BaseException:
             self.failed = True
             raise
@@ -95,6 +99,12 @@ class SegmentWorker:
 
     def _pace(self, record_s: float) -> None:
         self.record_s = record_s if not self.record_s else (1 - LAST_TURNS) * self.record_s + LAST_TURNS * record_s
+
+    def _trim(self, records: int) -> None:
+        self.untrimmed += records
+        if self.untrimmed >= TRIMMED_EVERY:
+            self.untrimmed = 0
+            give_back()
 
     def _take_over(self, polled: Polled) -> None:
         """Start from what is committed in the partitions gained. Which session lies where is not known: all kept states are dropped."""
