@@ -121,13 +121,13 @@ class Capture:
     def _play(self) -> Over | None:
         """Open the input, again and again if need be, until it has ended or been given up; None: closed."""
         can_return = waits(self.wanted.url)
-        pauses, alive, why, live = _pauses(), time.monotonic(), "", can_return
+        waits_s, alive, broke, live = pauses(), time.monotonic(), "", can_return
         while not self._closed.is_set():
             before = self._index
             try:
                 opened = open_input(self.wanted.url, Access(self.wanted.transport, self._silence_s()))
                 live = opened.live
-                self._play_once(opened, why)
+                self._play_once(opened, broke)
                 if not live:
                     return Over("", live)
                 why = "it ended"
@@ -139,10 +139,10 @@ class Capture:
             if not can_return:
                 return Over(why, live)
             if self._index > before:
-                pauses, alive = _pauses(), time.monotonic()
+                waits_s, alive, broke = pauses(), time.monotonic(), why
             if (gone_s := time.monotonic() - alive) > self.wanted.give_up_s:
                 return Over(f"given up after {gone_s:.0f} s without a picture: {why}", live)
-            pause_s = next(pauses)
+            pause_s = next(waits_s)
             log.warning("source %s: %s; next try in %.1f s", self.wanted.name, why, pause_s)
             self._closed.wait(pause_s)
         return None
@@ -176,6 +176,8 @@ class Capture:
         announced, repeated = False, 0
         self._connection += 1
         for picture in chain([first], taken):
+            if not opened.bursts:  # FFmpeg collects for 1 to 2 s before it gives out the first packet: no picture is later than it arrived
+                shift_ns -= max(0, picture.t_ns + shift_ns - time.time_ns() - self.wanted.offset_ns)
             t_ns = picture.t_ns + shift_ns
             if not announced and goes_on and t_ns < self._last.t_ns + STEP_NS:
                 repeated += 1
@@ -185,7 +187,7 @@ class Capture:
                 announced = True
             if opened.live and opened.bursts:
                 self._pace(t_ns)
-            self._put_shot(picture, t_ns, live=True)
+            self._put_shot(picture, t_ns if self._last.t_ns is None else max(t_ns, self._last.t_ns + STEP_NS), live=True)
 
     def _announce(self, t_ns: int, why: str, repeated: int) -> None:
         """Say what is missing before the first picture of another connection."""
@@ -251,7 +253,7 @@ def without_oldest(items: list[Item]) -> list[Item]:
     return [Dropped(first, items[at].index, "; ".join(gap for gap in gaps[-1:] if gap)), *items[at + 1 :]]
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
     """Seconds before each further try: twice as long each time up to a limit, and never in step with other sources."""
     pause_s = FIRST_PAUSE_S
     while True:

@@ -32,7 +32,8 @@ TOPICS: dict[str, dict[str, object]] = {
     },
     MASKS: {"cleanup.policy": "delete", "max.message.bytes": LARGEST_PICTURE, "retention.ms": 7 * 24 * HOUR_MS},
     STATE: COMPACTED | {"max.message.bytes": LARGEST_RECORD},  # a session's pictures: two of every object
-    POSITIONS: COMPACTED,
+    # A camera moves on ten times a second, and its heir reads what is left: soon compacted, the marks of transactions soon gone too.
+    POSITIONS: COMPACTED | {"segment.bytes": 4 << 20, "delete.retention.ms": 60_000},
 }
 SAME_PARTITIONS = (MASKS, STATE)  # as FRAMES
 MUST_BE = ("cleanup.policy", "message.timestamp.type")

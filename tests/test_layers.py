@@ -18,10 +18,20 @@ MAY_IMPORT = {
     "workers": {"workers", "psalm", "stream"},
     "eval": {"eval", "workers", "psalm", "stream", "kernels"},
 }
-WITHOUT_TORCH = ["stream", "psalm.tracker", "psalm.motion", "workers.cli", "workers.settings", "workers.segment", "workers.pipeline"]
+WITHOUT_TORCH = [
+    "stream",
+    "psalm.tracker",
+    "psalm.motion",
+    "workers.cli",
+    "workers.settings",
+    "workers.segment",
+    "workers.pipeline",
+    "workers.ingest",
+    "workers.streams",
+]
 ONLY_HERE = {
     "av": {"stream.video", "stream.sources", "stream.sinks"},
-    "kafka": {"stream.kafka_client", "stream.kafka_bus", "stream.kafka_tail"},
+    "kafka": {"stream.kafka_client", "stream.kafka_bus", "stream.kafka_tail", "stream.kafka_sources"},
     "redis": {"stream.redis_store"},
 }
 
