@@ -1,3 +1,5 @@
+from contextlib import closing
+
 import pytest
 from scene import frames
 
@@ -10,3 +12,21 @@ def clip_folder(tmp_path):
     for frame in frames(5):
         (folder / f"{frame.key.index:05}.png").write_bytes(frame.data)
     return folder
+
+
+@pytest.fixture
+def source_log(servers):
+    """A log of two partitions, for sources."""
+    from source_log import SourceTestLog
+
+    with closing(SourceTestLog(servers.kafka.address)) as log:
+        yield log
+
+
+@pytest.fixture
+def start_ingest(source_log):
+    """Start an ingest worker on that log, as often as called; returns it."""
+    from source_log import IngestThreads
+
+    with closing(IngestThreads(source_log)) as workers:
+        yield workers.start
