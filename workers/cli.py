@@ -21,7 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .cli_dev import dev_app
+from .cli_ingest import mount as mount_ingest
 from .cli_masks import masks_command
+from .cli_segment import segment_worker_command
+from .cli_topics import topics_app
 from .console import INTERRUPTED, clean_errors, knob, out
 from .settings import read_settings
 
@@ -34,7 +37,10 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
+mount_ingest(app)
+app.command("segment-worker")(segment_worker_command)
 app.command("masks")(masks_command)
+app.add_typer(topics_app, name="topics", help="The Kafka topics of the service.")
 app.add_typer(dev_app, name="dev", help="A Kafka broker and a Redis to develop against.")
 STAGES = ("read", "decode", "plan", "model", "settle", "write")
 
