@@ -183,6 +183,8 @@ def main(
     console = Console()
     config, stored = NAMED_CONFIGS[weights.RELEASED], getattr(torch, storage)
     total = sum(prod(shape) * official_dtype(name, stored).itemsize for name, shape in official_shapes(config).items())
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix="psalm-full-size-", dir=folder))
     try:
         if (free := shutil.disk_usage(made).free) < 1.1 * total:
