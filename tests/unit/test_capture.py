@@ -1,10 +1,16 @@
 """Capture: a file comes whole however slowly it is taken, a live input fresh however slowly it is taken, and says what is missing."""
 
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count, islice
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from psalm_stream.stream import capture
@@ -40,10 +46,10 @@ def live(tmp_path, monkeypatch):
         yield url
 
 
-def take(capture, count=None, timeout_s=20.0):
-    """The next `count` items, or all up to the last."""
+def take(capture, number=None, timeout_s=60.0):
+    """The next `number` items, or all up to the last."""
     items, until = [], time.monotonic() + timeout_s
-    while (len(items) < count) if count else not (items and isinstance(items[-1], Over)):
+    while (len(items) < number) if number else not (items and isinstance(items[-1], Over)):
         assert time.monotonic() < until, items
         item = capture.take(0.1)
         if item is not None:
@@ -51,9 +57,9 @@ def take(capture, count=None, timeout_s=20.0):
     return items
 
 
-def taken(wanted, position=START, count=None):
+def taken(wanted, position=START, number=None):
     with closing(Capture(wanted, position)) as source:
-        return take(source, count)
+        return take(source, number)
 
 
 def shots(items):
@@ -81,7 +87,7 @@ def test_a_file_goes_on_exactly_where_it_was(clip, how):
 
 
 def test_another_run_of_a_file_starts_it_over_under_new_indices(clip):
-    first, *_ = taken(wanted(clip), Position("s", "v", run="before", index=9, taken=10), count=1)
+    first, *_ = taken(wanted(clip), Position("s", "v", run="before", index=9, taken=10), number=1)
     assert (first.index, first.taken, first.t_ns) == (10, 1, 0)
 
 
@@ -96,7 +102,7 @@ def test_a_file_waits_and_is_never_further_ahead_than_the_queue_holds(clip):
 
 
 def test_the_clock_of_a_view_may_be_set_off(clip):
-    assert [s.t_ns for s in taken(wanted(clip, offset_ns=7), count=3)] == [7, S // 10 + 7, 2 * S // 10 + 7]
+    assert [s.t_ns for s in taken(wanted(clip, offset_ns=7), number=3)] == [7, S // 10 + 7, 2 * S // 10 + 7]
 
 
 def test_a_damaged_file_gives_its_good_frames_and_then_says_what_is_wrong(clip, tmp_path):
@@ -118,7 +124,7 @@ def test_a_file_that_is_not_there_is_said_to_be_gone_at_once(tmp_path):
 
 
 def test_a_live_input_that_ends_is_opened_again_and_says_what_is_missing(live):
-    items = taken(wanted(live), count=3 * 12 + 2)
+    items = taken(wanted(live), number=3 * 12 + 2)
     assert [s.index for s in shots(items)] == list(range(36))
     gaps = [(at, item) for at, item in enumerate(items) if isinstance(item, Gap)]
     assert [(at, gap.index) for at, gap in gaps] == [(12, 12), (25, 24)]
@@ -131,7 +137,7 @@ def test_a_live_input_that_ends_is_opened_again_and_says_what_is_missing(live):
 
 def test_an_heir_of_a_live_input_goes_on_counting_and_reports_the_gap(live):
     now_ns = time.time_ns()
-    gap, shot = taken(wanted(live), Position("s", "v", "r", index=99, taken=50, t_ns=now_ns - 5 * S, connection=3), count=2)
+    gap, shot = taken(wanted(live), Position("s", "v", "r", index=99, taken=50, t_ns=now_ns - 5 * S, connection=3), number=2)
     assert (gap.index, shot.index, shot.taken, shot.connection) == (100, 100, 51, 4)
     assert "took over" in gap.message
     assert shot.t_ns >= now_ns
@@ -168,6 +174,58 @@ def test_a_capture_that_is_closed_stops_and_gives_nothing_out_any_more(live):
     source._thread.join(10)
     assert not source._thread.is_alive()
     assert source.take(0) is None
+
+
+@pytest.fixture
+def playlist(tmp_path):
+    """A live HLS playlist behind HTTP, of 10 pictures a second; call it to append a number of pictures."""
+
+    class Files(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    folder, written = tmp_path / "hls", count()
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, directory=str(folder)))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+
+    def append(pictures):
+        flags = {"hls_time": "1", "hls_list_size": "5", "hls_flags": "append_list+omit_endlist"}
+        with av.open(str(folder / "live.m3u8"), "w", format="hls", options=flags) as container:
+            stream = container.add_stream("libx264", rate=10, options={"g": "10", "bf": "0"})
+            stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+            for index in islice(written, pictures):
+                frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 3 * index % 250, np.uint8), format="rgb24")
+                frame.pts = index
+                frame.time_base = Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return f"http://127.0.0.1:{server.server_port}/live.m3u8"
+
+    yield append
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_playlist_that_stands_still_and_then_goes_on_is_played_once(playlist, monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE_S", 1.5)
+    monkeypatch.setattr(capture, "FIRST_PAUSE_S", 0.05)
+    url = playlist(30)
+    with closing(Capture(wanted(url), START)) as source:
+        before = take(source, 30)
+        assert source.take(4.0) is None  # it was opened again by now, and its last pictures came again
+        playlist(20)
+        gap, *behind = take(source, 21)
+    assert [s.index for s in (*before, *behind)] == list(range(50))
+    assert isinstance(gap, Gap)
+    assert "came again" in gap.message
+    stamps = [s.pts_ns for s in (*before, *behind)]
+    assert stamps == sorted(set(stamps))
+    times = [s.t_ns for s in (*before, *behind)]
+    assert times == sorted(set(times))
 
 
 # -- decisions ---------------------------------------------------------------------------------------------------------
