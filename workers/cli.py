@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
-app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
-mount_ingest(app)
-app.command("segment-worker")(segment_worker_command)
-app.command("masks")(masks_command)
-app.add_typer(topics_app, name="topics", help="The Kafka topics of the service.")
-app.add_typer(dev_app, name="dev", help="A Kafka broker and a Redis to develop against.")
 STAGES = ("read", "decode", "plan", "model", "settle", "write")
 
 
@@ -243,3 +237,12 @@ def _inspection_table(found: Inspection) -> Table:
 def _by_part(tensors: list[str]) -> list[str]:
     """Tensor names, counted by the part of the model they belong to."""
     return [f"{part}.* ({count} tensors)" for part, count in Counter(name.partition(".")[0] for name in tensors).items()]
+
+
+# In the order of --help, after run and demo
+app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
+mount_ingest(app)
+app.command("segment-worker")(segment_worker_command)
+app.command("masks")(masks_command)
+app.add_typer(topics_app, name="topics", help="The Kafka topics of the service.")
+app.add_typer(dev_app, name="dev", help="A Kafka broker and a Redis to develop against.")
