@@ -78,8 +78,8 @@ class SegmentWorker:
                 began = time.monotonic()
                 for batch in one_a_session(polled.records, self.settings.batch_size):
                     self._answer(batch)
-                self._checkpoint(polled.records)
                 self._pace((time.monotonic() - began) / len(polled.records))
+                self._checkpoint(polled.records)
                 self._trim(len(polled.records))
         except BaseException:
             self.failed = True
@@ -98,6 +98,7 @@ class SegmentWorker:
         return max(1, min(self.settings.turn_records, int(affordable)))
 
     def _pace(self, record_s: float) -> None:
+        """The checkpoint does not count: it costs a turn the same whatever its length, and a slow one must not make the turns shorter."""
         self.record_s = record_s if not self.record_s else (1 - LAST_TURNS) * self.record_s + LAST_TURNS * record_s
 
     def _trim(self, records: int) -> None:

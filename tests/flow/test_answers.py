@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -171,3 +172,20 @@ def test_a_turn_takes_no_more_records_than_it_has_time_for():
     assert service.worker.turn() == 2
     service.worker.record_s = 50.0
     assert service.worker.turn() == 1
+
+
+def test_a_slow_commit_does_not_make_the_turns_shorter(monkeypatch):
+    class SlowBus(MemoryBus):
+        clock_s = 0.0
+
+        def commit(self, claims):
+            super().commit(claims)
+            self.clock_s += 1000
+
+    service = Service(turn_budget_s=2.5, turn_records=100)
+    service.worker.bus = bus = SlowBus(service.log)
+    monkeypatch.setattr("psalm_stream.workers.segment.time", SimpleNamespace(monotonic=lambda: bus.clock_s))
+    for frame in A:
+        service.log.append("frames", "a", "frame", pack(frame))
+    service.worker.record_s = 1.0
+    assert [service.worker.turn() for _ in range(3)] == [2, 3, 1]
