@@ -26,7 +26,7 @@ from .rebuild import Rebuild
 from .settings import Settings
 
 log = logging.getLogger(__name__)
-TRIMMED_EVERY = 32  # records
+TRIMMED_EVERY = 8  # records
 LAST_TURNS = 0.3  # weight of the newest turn in the running mean of seconds a record
 
 
