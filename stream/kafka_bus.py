@@ -9,6 +9,7 @@ partition is read again from what is committed. Connections and errors are kafka
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from .kafka_client import Cluster, Consumer, Producer, headers, named_errors, re
 
 JOIN_S = 10.0  # of waiting for a rebalance to end, beyond what a poll may wait for records
 SLICE_S = 0.1  # of a poll, after which it looks whether the group has changed
-ANSWER_S = 2.0  # for an offset that is asked for
+ALL = 1 << 30  # records of one poll of the client: what it has taken apart of a partition does not come back after a pause (3.0.12)
+ANSWER_S = 5.0  # for an offset that is asked for
 UNDECIDED_S = 0.5  # for one that a transaction may still change; the next poll asks again
 STALLED_S = 30.0  # without a record, of a reader that has not reached its end
 CLOSE_S = 2.0
@@ -52,7 +54,9 @@ class KafkaBus:
         self._frames = cluster.topic(FRAMES)
         self._gained: set[int] = set()  # assigned, and not told of yet
         self._lost: set[int] = set()
+        self._news = False  # of the group, that `poll` has not looked at
         self._claims: dict[int, Claim] = {}  # as gained
+        self._unread: dict[int, deque[Record]] = {}  # of partitions read least recently first; of each a turn and 1 MB more at most
         self._held: frozenset[int] = frozenset()
         self._answers: list[tuple[str, Record, str, bytes | None]] = []
         self._membership: object = None  # of the poll that returned the records of this turn
@@ -74,11 +78,11 @@ class KafkaBus:
         while True:
             with named_errors(f"poll topic {self._frames} as {self.member.transactional_id}"):
                 self._open_producer()
-                at_rest = self._consumer.join(JOIN_S)
-                if at_rest and (changed := self._changes()):
-                    return changed
-                if at_rest and (records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic())))):
-                    return Polled(records=records)
+                if self._consumer.join(JOIN_S):
+                    if changed := self._changes():
+                        return changed
+                    if records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic()))):
+                        return Polled(records=records)
                 if time.monotonic() >= until:
                     self._look_for_broker()
                     return Polled()
@@ -86,7 +90,6 @@ class KafkaBus:
     def hold(self, partitions: Collection[int]) -> None:
         """See Bus."""
         self._held = frozenset(partitions)
-        self._arrange()
 
     def partition_of(self, key: str) -> int:
         """See Bus. Source: the default partitioner of Kafka's own clients and of kafka-python."""
@@ -118,8 +121,7 @@ class KafkaBus:
         if self._producer is not None:
             self._producer.abandon()
             self._producer = None
-        self._gained |= {tp.partition for tp in self._consumer.assignment()}
-        self._arrange()
+        self._gain_anew()
 
     def snapshots(self, partition: int) -> dict[str, Record]:
         """See Bus."""
@@ -151,20 +153,30 @@ class KafkaBus:
     # -- the group -----------------------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[int]) -> None:
-        """The group gives partitions to this member. Nothing is read, also of the others, before `poll` has told of it."""
+        """The group gives partitions to this member; nothing is read of them before `poll` has told of it."""
         self._gained |= set(partitions)
-        self._pause_all()
+        self._news = True
         for partition in partitions:
+            self._unread.pop(partition, None)
+            self._consumer.pause(self._at(partition))
             self._consumer.seek(self._at(partition), 0)  # any place, or the client looks for one and raises when there is no commit
 
     def revoked(self, partitions: Collection[int]) -> None:
         """The group takes partitions from this member."""
         self._gained -= set(partitions)
         self._lost |= set(partitions)
-        self._pause_all()
+        self._news = True
+        for partition in partitions:
+            self._unread.pop(partition, None)
+
+    def _gain_anew(self) -> None:
+        """Read every partition again from what is committed, once the next poll has told of it."""
+        self._gained |= {at.partition for at in self._consumer.assignment()}
+        self._unread.clear()
 
     def _changes(self) -> Polled | None:
         """What the group has changed, once it can be told: an offset in an undecided transaction is waited for."""
+        self._news = False
         if not self._gained and not self._lost:
             return None
         gained = [claim for partition in sorted(self._gained) if (claim := self._claim(partition))]
@@ -175,7 +187,6 @@ class KafkaBus:
             self._claims[claim.partition] = claim
             self._gained.discard(claim.partition)
             self._consumer.seek(self._at(claim.partition), claim.offset)
-        self._arrange()
         return Polled(tuple(gained), tuple(sorted(lost))) if gained or lost else None
 
     def _claim(self, partition: int) -> Claim | None:
@@ -196,13 +207,16 @@ class KafkaBus:
         return Claim(partition, committed.offset, committed.metadata, generation)
 
     def _records(self, limit: int, timeout_s: float) -> tuple[Record, ...]:
+        """The next records, of all partitions in turn; waits when none is there."""
+        self._let_in(limit)
         try:
-            found = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
+            found = self._consumer.poll(timeout_ms=0 if self._ready() else int(timeout_s * 1000), max_records=ALL)
         except (errors.OffsetOutOfRangeError, errors.LogTruncationError):
-            self._gained |= {tp.partition for tp in self._consumer.assignment()}  # what is lost shows against what is committed
-            self._pause_all()
+            self._gain_anew()  # what is lost shows against what is committed
             return ()
-        if not found:
+        for at, messages in found.items():
+            self._unread.setdefault(at.partition, deque()).extend(record_of(FRAMES, message) for message in messages)
+        if self._news or not self._consumer.at_rest or not (ready := self._ready()):
             return ()
         self._membership, self._heard = self._consumer.group_metadata(), time.monotonic()
         if (count := self._count_partitions()) != self._partitions:
@@ -210,22 +224,30 @@ class KafkaBus:
                 f"topic {self._frames} has {count} partitions, {self._partitions} when this worker started, so sessions change their "
                 "partition; stop the sources, let the workers answer what is left, and start all with new topics (topic prefix)"
             )
-        return tuple(record_of(FRAMES, message) for messages in found.values() for message in messages)
+        taken = []
+        while ready and len(taken) < limit:
+            partition = ready.popleft()
+            unread = self._unread[partition] = self._unread.pop(partition)  # from now on the last in turn
+            taken.append(unread.popleft())
+            ready += [partition] if unread else []
+        return tuple(taken)
+
+    def _ready(self) -> deque[int]:
+        """The partitions of which records may be read and are there, those read least recently first."""
+        return deque(partition for partition, unread in self._unread.items() if unread and partition not in self._held)
+
+    def _let_in(self, limit: int) -> None:
+        """Have the client fetch what is told of, is not on hold, and lacks records for the next turn."""
+        for at in self._consumer.assignment():
+            enough = len(self._unread.get(at.partition, ())) >= limit
+            wait = enough or at.partition in self._held or at.partition in self._gained
+            (self._consumer.pause if wait else self._consumer.resume)(at)
 
     def _look_for_broker(self) -> None:
         """Ask a broker for anything, now and then: one that is away looks to a poll like one without news. Raises KafkaTimeoutError."""
         if time.monotonic() > self._heard + self.member.session_timeout_s:
             _end(self._consumer, self._at(0))
             self._heard = time.monotonic()
-
-    def _arrange(self) -> None:
-        """Read what is told of and not on hold."""
-        for at in self._consumer.assignment():
-            wait = at.partition in self._held or at.partition in self._gained
-            (self._consumer.pause if wait else self._consumer.resume)(at)
-
-    def _pause_all(self) -> None:
-        self._consumer.pause(*self._consumer.assignment())
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._frames, partition)

@@ -20,7 +20,7 @@ from .errors import BadConfig, BadRecord, BusFailed, Fenced
 
 try:
     import crc32c  # noqa: F401  kafka-python falls back to Python without it: 44 times slower to send, 76 to read
-    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition, errors
+    from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
     from kafka.admin import ConfigResource, ConfigResourceType
 except ModuleNotFoundError as error:
     raise BadConfig(f"Kafka needs the package {error.name}, which is not installed; pip install 'psalm-stream[kafka]'") from error
@@ -124,20 +124,19 @@ class Cluster:
 
 
 class Consumer(KafkaConsumer):
-    """A KafkaConsumer that keeps its place in a rebalance, and all records of a partition that was paused. Both fail in 3.0.12."""
+    """A KafkaConsumer that keeps its place in a rebalance, which kafka-python 3.0.12 loses."""
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether this member takes part in no rebalance, and has to in none."""
+        return not self._coordinator.need_rejoin()
 
     def join(self, timeout_s: float) -> bool:
         """Take part in a rebalance until it is over; whether this member is then at rest.
 
         To be called before every poll: a poll that gives up waiting forgets a rebalance that ends before the next, and begins another.
         """
-        return not self._coordinator.need_rejoin() or self._coordinator.ensure_active_group(timeout_ms=timeout_s * 1000)
-
-    def resume(self, *partitions: TopicPartition) -> None:
-        """See KafkaConsumer. What it had taken apart when it was paused would never come back: it is read again."""
-        for at in partitions:
-            self._fetcher._paused_partition_records.pop(at, None)
-        super().resume(*partitions)
+        return self.at_rest or self._coordinator.ensure_active_group(timeout_ms=timeout_s * 1000)
 
 
 class Producer(KafkaProducer):

@@ -120,6 +120,19 @@ def test_polls_of_any_limit_read_every_record_once(broker_factory, limit):
     assert sorted(r.data for r in read) == [b"0", b"1", b"2", b"3", b"4"]
 
 
+def test_a_partition_with_much_to_read_does_not_keep_the_others_from_being_read(broker_factory):
+    broker = broker_factory(2)
+    bus = broker.join()
+    poll_all(bus, 0, partitions=2)
+    long, short = (next(s for s in map(str, range(20)) if bus.partition_of(s) == p) for p in (0, 1))
+    bus.hold([0, 1])
+    fill(broker, *[long] * 20, *[short] * 4)
+    bus.hold([])
+    poll_all(bus, 2)
+    taken = poll_all(bus, 6)[1]
+    assert sum(r.partition == 1 for r in taken) >= 2
+
+
 def test_an_empty_log_is_polled_without_records(broker_factory):
     assert poll(broker_factory(1).join(), timeout_s=0.01).records == ()
 

@@ -19,7 +19,9 @@ DEADLINE_S = 40.0
 
 @pytest.fixture
 def log(servers):
-    """A log of one partition."""
+    """A log of one partition. A test that failed with the broker down fails alone."""
+    if not servers.kafka.running:
+        servers.kafka.start()
     log = KafkaLog(servers.kafka.address)
     yield log
     log.close()
@@ -69,7 +71,7 @@ def wait_until(condition):
 def expelled(log):
     """A member with a record at hand that was not at rest for too long, its claims, the record, and the heir that has answered it."""
     log.append("a", "frame", b"0")
-    zombie = log.join(max_poll_interval_s=1.0)
+    zombie = log.join(max_poll_interval_s=2.0)
     claims, (record,) = read(zombie, 1)
     wait_until(lambda: zombie._consumer.group_metadata().generation_id < 0)
     heir = log.join()
@@ -81,7 +83,7 @@ def expelled(log):
 def test_a_member_that_was_expelled_during_its_turn_is_fenced_by_the_broker(log):
     zombie, claim, record = expelled(log)
     zombie.publish("masks", record, "masks", b"late")
-    with pytest.raises(Fenced, match="generation 1") as refused:
+    with pytest.raises(Fenced, match=r"generation \d+") as refused:
         zombie.commit([after(claim, record)])
     assert type(refused.value.__cause__).__name__ == "CommitFailedError"
     assert [a.data for a in log.answers()] == [b"0"]
@@ -287,7 +289,7 @@ def test_transactions_of_sources_are_read_when_they_are_committed(log):
     transaction(log, b"2", commit=True)
     _, records = read(log.join(), 3)
     assert [r.data for r in records] == [b"0", b"1", b"2"]
-    assert [r.offset for r in records] == [0, 1, 5]
+    assert records[2].offset > records[1].offset + 1
 
 
 def test_history_ends_at_the_claim_though_nothing_but_an_abort_stands_before_it(log):
@@ -298,7 +300,7 @@ def test_history_ends_at_the_claim_though_nothing_but_an_abort_stands_before_it(
     claims, records = read(bus, 2)
     claim = answer(bus, claims[0], *records)
     assert [r.data for r in bus.history(claim, 1)] == [b"1"]
-    assert list(bus.history(replace(claim, offset=4), 1)) == []
+    assert list(bus.history(replace(claim, offset=records[1].offset), 1)) == []
 
 
 def test_snapshots_end_though_the_last_transaction_was_aborted(log):
