@@ -53,8 +53,8 @@ def backward_flow(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
 def _sources(flow: np.ndarray, previous_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Pixel coordinates in the previous frame, at its own size, of every pixel of the current one: x and y, float32 [H, W]."""
     height, width = flow.shape[:2]
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     scale_y, scale_x = previous_hw[0] / height, previous_hw[1] / width
     source_x = (columns + flow[..., 0] + 0.5) * scale_x - 0.5
     source_y = (rows + flow[..., 1] + 0.5) * scale_y - 0.5
-    return source_x.astype(np.float32), source_y.astype(np.float32)
+    return source_x, source_y
