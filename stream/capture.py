@@ -23,6 +23,7 @@ from .wanted import Position, Sampling, Wanted
 log = logging.getLogger(__name__)
 
 KEPT = 16  # pictures that wait to be taken: half a second, as decoded 1080p 50 MB
+GAPS_KEPT = 8  # among dropped pictures, when a camera comes and goes while the log takes nothing
 SILENCE_S = {"rtsp": 5.0, "rtsps": 5.0}  # of a stalled camera; FFmpeg notices after once or twice as long
 PATIENCE_S = 30.0  # of any other input: an HLS playlist brings nothing between two segments
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 10.0  # before a reconnection
@@ -54,17 +55,15 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """These frames came faster than they were taken, and will never come. gap: the last one among them, "" for none."""
+    """These frames came faster than they were taken, and will never come."""
 
     first: int
     last: int
-    gap: str = ""
 
     @property
     def message(self) -> str:
         """In words, for a Notice."""
-        said = f"{self.last - self.first + 1} frames dropped, {self.first} to {self.last}: they came faster than they could be published"
-        return f"{said}; {self.gap}" if self.gap else said
+        return f"{self.last - self.first + 1} frames dropped, {self.first} to {self.last}: they came faster than they could be published"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +244,11 @@ def shift_of(first: Picture, last: Position, bursts: bool, offset_ns: int) -> tu
 
 
 def without_oldest(items: list[Item]) -> list[Item]:
-    """The queue without its oldest picture, which is reported in its place, together with what was to be said before it."""
+    """The queue without its oldest picture, which is counted in its place; of the gaps among those dropped the last ones stay."""
     at = next(i for i, item in enumerate(items) if isinstance(item, Shot))
-    before = items[:at]
-    first = min([items[at].index, *(item.first for item in before if isinstance(item, Dropped))])
-    gaps = [item.gap if isinstance(item, Dropped) else item.message for item in before]
-    return [Dropped(first, items[at].index, "; ".join(gap for gap in gaps[-1:] if gap)), *items[at + 1 :]]
+    first = min([items[at].index, *(item.first for item in items[:at] if isinstance(item, Dropped))])
+    gaps = [item for item in items[:at] if isinstance(item, Gap)]
+    return [Dropped(first, items[at].index), *gaps[-GAPS_KEPT:], *items[at + 1 :]]
 
 
 def pauses() -> Iterator[float]:

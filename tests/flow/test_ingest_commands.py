@@ -73,10 +73,10 @@ def test_a_stream_is_started_prompted_looked_at_and_stopped(source_log, start_in
     assert isinstance(prompt, Prompt)
     assert (first.key.index, [o.object_id for o in prompt.objects]) == (0, [1])
 
-    code, said = psalm_stream("prompt", "s", "--box", box(2), "--id", "p")
+    code, said = psalm_stream("prompt", "s", "--box", box(2), "--id", "p", "--wait", 150)
     assert (code, said.startswith("applied prompt p ok frame s/main/")) == (0, True), said
     assert said.endswith("1 seen, 2 seen")
-    assert psalm_stream("prompt", "s", "--box", box(2), "--id", "p") == (0, "duplicate prompt p")
+    assert psalm_stream("prompt", "s", "--box", box(2), "--id", "p", "--wait", 150) == (0, "duplicate prompt p")
     code, said = psalm_stream("prompt", "s", "--remove", 9)
     assert (code, "refused" in said, "object 9 is not tracked" in said) == (2, True, True), said
 

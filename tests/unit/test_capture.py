@@ -270,9 +270,9 @@ def shot(index):
     [
         ([shot(3), shot(4)], [Dropped(3, 3), shot(4)]),
         ([Dropped(1, 2), shot(3), shot(4)], [Dropped(1, 3), shot(4)]),
-        ([Gap(3, "a gap"), shot(3), shot(4)], [Dropped(3, 3, "a gap"), shot(4)]),
-        ([Dropped(1, 2, "old"), Gap(3, "new"), shot(3), Gap(4, "next"), shot(4)], [Dropped(1, 3, "new"), Gap(4, "next"), shot(4)]),
-        ([Dropped(1, 2, "old"), shot(3), shot(4)], [Dropped(1, 3, "old"), shot(4)]),
+        ([Gap(3, "a"), shot(3), shot(4)], [Dropped(3, 3), Gap(3, "a"), shot(4)]),
+        ([Dropped(1, 2), Gap(3, "a"), shot(3), Gap(4, "b"), shot(4)], [Dropped(1, 3), Gap(3, "a"), Gap(4, "b"), shot(4)]),
+        ([Dropped(1, 8), *(Gap(i, "") for i in range(9)), shot(9)], [Dropped(1, 9), *(Gap(i, "") for i in range(1, 9))]),
     ],
 )
 def test_the_oldest_picture_is_dropped_and_reported_in_its_place(before, after):

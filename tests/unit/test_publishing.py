@@ -50,10 +50,10 @@ def test_a_prompt_is_not_lost_with_a_first_frame_that_is_dropped():
     assert dropped.kind == NoticeKind.DROPPED
 
 
-def test_dropped_frames_are_counted_in_their_place_with_the_gap_among_them():
-    batch = said(RUNNING, Dropped(10, 13, "a gap"), shot(14, 10))
+def test_dropped_frames_are_counted_in_their_place():
+    batch = said(RUNNING, Dropped(10, 13), shot(14, 10))
     dropped, frame = batch.messages
-    assert dropped == notice(NoticeKind.DROPPED, 10, "4 frames dropped, 10 to 13: they came faster than they could be published; a gap")
+    assert dropped == notice(NoticeKind.DROPPED, 10, "4 frames dropped, 10 to 13: they came faster than they could be published")
     assert (frame.key.index, batch.position.index, batch.position.taken, batch.dropped) == (14, 14, 10, 4)
 
 
