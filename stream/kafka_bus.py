@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition, errors
@@ -20,14 +20,15 @@ from kafka.partitioner.default import murmur2
 
 from .bus import FRAMES, STATE, Claim, Polled, Record
 from .errors import BusFailed, Fenced, LogLost
-from .kafka_client import Cluster, Consumer, Producer, headers, named_errors, record_of
+from .kafka_client import Cluster, Producer, headers, named_errors, record_of
+from .kafka_reads import end_of_all, end_offset, first_offset, read
 
 JOIN_S = 10.0  # of waiting for a rebalance to end, beyond what a poll may wait for records
 SLICE_S = 0.1  # of a poll, after which it looks whether the group has changed
 ALL = 1 << 30  # records of one poll of the client: what it has taken apart of a partition does not come back after a pause (3.0.12)
-ANSWER_S = 5.0  # for an offset that is asked for
-UNDECIDED_S = 0.5  # for one that a transaction may still change; the next poll asks again
-STALLED_S = 30.0  # without a record, of a reader that has not reached its end
+UNDECIDED_S = 0.5  # for a committed offset that a transaction may still change; the next poll asks again
+UNREAD_BYTES = 4 << 20  # of a partition, after which no more is fetched
+FETCH_WAIT_S = 0.2  # of the broker for records; what else is asked on that connection waits as long
 CLOSE_S = 2.0
 
 
@@ -56,7 +57,7 @@ class KafkaBus:
         self._lost: set[int] = set()
         self._news = False  # of the group, that `poll` has not looked at
         self._claims: dict[int, Claim] = {}  # as gained
-        self._unread: dict[int, deque[Record]] = {}  # of partitions read least recently first; of each a turn and 1 MB more at most
+        self._unread: dict[int, deque[Record]] = {}  # the partitions read least recently first
         self._held: frozenset[int] = frozenset()
         self._answers: list[tuple[str, Record, str, bytes | None]] = []
         self._membership: object = None  # of the poll that returned the records of this turn
@@ -68,9 +69,14 @@ class KafkaBus:
             max_poll_interval_ms=int(member.max_poll_interval_s * 1000),
             session_timeout_ms=int(member.session_timeout_s * 1000),
             heartbeat_interval_ms=int(member.session_timeout_s * 1000 / 6),  # a member hears of a rebalance with a heartbeat
+            fetch_max_wait_ms=int(FETCH_WAIT_S * 1000),
         )
-        self._partitions = self._count_partitions()
-        self._consumer.subscribe([self._frames], listener=_Listener(self))
+        try:
+            self._partitions = self._count_partitions()
+            self._consumer.subscribe([self._frames], listener=_Listener(self))
+        except BaseException:
+            self.close()
+            raise
 
     def poll(self, limit: int, timeout_s: float) -> Polled:
         """See Bus."""
@@ -102,7 +108,7 @@ class KafkaBus:
     def commit(self, claims: Sequence[Claim]) -> None:
         """See Bus. After any error the outcome is unknown until `recover`."""
         answers, self._answers = self._answers, []
-        membership, self._membership = self._membership, None
+        membership = self._membership
         self._refuse_stale(claims, membership)
         offsets = {self._at(c.partition): OffsetAndMetadata(c.offset, c.checkpoint or "", -1) for c in claims}
         who = f"{membership.member_id} of generation {membership.generation_id}, transactional id {self.member.transactional_id}"
@@ -126,7 +132,7 @@ class KafkaBus:
     def snapshots(self, partition: int) -> dict[str, Record]:
         """See Bus."""
         found: dict[str, Record] = {}
-        for record in self._read(STATE, partition, 0, self._end_of_all(STATE, partition)):
+        for record in read(self.cluster, STATE, partition, 0, end_of_all(self.cluster, STATE, partition)):
             if record.data is None:
                 found.pop(record.key, None)
             else:
@@ -136,11 +142,11 @@ class KafkaBus:
     def earliest(self, partition: int) -> int:
         """See Bus."""
         with named_errors(f"ask for the first offset of {self._frames} {partition}"):
-            return _first(self._consumer, self._at(partition))
+            return first_offset(self._consumer, self._at(partition))
 
     def history(self, claim: Claim, start: int) -> Iterator[Record]:
         """See Bus. Raises LogLost when records are deleted while they are read."""
-        return self._read(FRAMES, claim.partition, start, claim.offset)
+        return read(self.cluster, FRAMES, claim.partition, start, claim.offset)
 
     def close(self) -> None:
         """See Bus."""
@@ -196,12 +202,12 @@ class KafkaBus:
             committed = self._consumer.committed(at, metadata=True, timeout_ms=int(UNDECIDED_S * 1000))
         except errors.KafkaTimeoutError:
             return None
-        first = _first(self._consumer, at)
+        first = first_offset(self._consumer, at)
         if generation < 0:  # expelled meanwhile
             return None
         if committed is None:
             return Claim(partition, first, None, generation)
-        end = _end(self._consumer, at)
+        end = end_offset(self._consumer, at)
         if not first <= committed.offset <= end:
             raise _log_lost(self._frames, partition, committed.offset, first, end, self.member.group)
         return Claim(partition, committed.offset, committed.metadata, generation)
@@ -239,14 +245,15 @@ class KafkaBus:
     def _let_in(self, limit: int) -> None:
         """Have the client fetch what is told of, is not on hold, and lacks records for the next turn."""
         for at in self._consumer.assignment():
-            enough = len(self._unread.get(at.partition, ())) >= limit
+            unread = self._unread.get(at.partition, ())
+            enough = len(unread) >= limit or sum(len(record.data or b"") for record in unread) >= UNREAD_BYTES
             wait = enough or at.partition in self._held or at.partition in self._gained
             (self._consumer.pause if wait else self._consumer.resume)(at)
 
     def _look_for_broker(self) -> None:
         """Ask a broker for anything, now and then: one that is away looks to a poll like one without news. Raises KafkaTimeoutError."""
         if time.monotonic() > self._heard + self.member.session_timeout_s:
-            _end(self._consumer, self._at(0))
+            end_offset(self._consumer, self._at(0))
             self._heard = time.monotonic()
 
     def _at(self, partition: int) -> TopicPartition:
@@ -293,31 +300,6 @@ class KafkaBus:
                     f"{claim.generation}, the partition is held since {held.generation if held else 'never'}; drop the turn"
                 )
 
-    # -- readers of their own ------------------------------------------------------------------------------------------
-
-    def _end_of_all(self, topic: str, partition: int) -> int:
-        """The end of a partition, undecided transactions included: a commit is over before its records can be read."""
-        at = TopicPartition(self.cluster.topic(topic), partition)
-        everything = self.cluster.consumer(isolation_level="read_uncommitted")
-        with named_errors(f"ask for the end of {at.topic} {partition}"), closing(everything) as reader:
-            return _end(reader, at)
-
-    def _read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
-        """The kept, committed records of a partition from an offset on, to before another; waits while one is undecided."""
-        at = TopicPartition(self.cluster.topic(topic), partition)
-        with named_errors(f"read topic {at.topic} {partition}"), closing(self.cluster.consumer(max_poll_records=50)) as reader:
-            reader.assign([at])
-            reader.seek(at, max(start, _first(reader, at)))
-            moved = time.monotonic()
-            while (position := reader.position(at)) < end:
-                for message in reader.poll(timeout_ms=int(SLICE_S * 1000)).get(at, ()):
-                    if message.offset < end:
-                        yield record_of(topic, message)
-                if reader.position(at) > position:
-                    moved = time.monotonic()
-                elif time.monotonic() > moved + STALLED_S:
-                    raise errors.KafkaTimeoutError(f"at offset {position} of {end} for {STALLED_S:g} s")
-
 
 class _Listener(ConsumerRebalanceListener):
     """Passes on what the group says while the bus polls."""
@@ -330,15 +312,6 @@ class _Listener(ConsumerRebalanceListener):
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         self.bus.revoked([at.partition for at in revoked])
-
-
-def _first(consumer: Consumer, at: TopicPartition) -> int:
-    return consumer.beginning_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
-
-
-def _end(consumer: Consumer, at: TopicPartition) -> int:
-    """Before the first record of an undecided transaction, for a consumer of committed records."""
-    return consumer.end_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
 
 
 def _log_lost(topic: str, partition: int, wanted: int, first: int, end: int, group: str) -> LogLost:

@@ -31,7 +31,7 @@ WITHOUT_TORCH = [
 ]
 ONLY_HERE = {
     "av": {"stream.video", "stream.sources", "stream.sinks"},
-    "kafka": {"stream.kafka_client", "stream.kafka_bus", "stream.kafka_tail", "stream.kafka_sources"},
+    "kafka": {"stream.kafka_client", "stream.kafka_bus", "stream.kafka_reads", "stream.kafka_tail", "stream.kafka_sources"},
     "redis": {"stream.redis_store"},
 }
 

@@ -9,7 +9,7 @@ from psalm_stream.stream.bus import MemoryBus, MemoryLog
 from psalm_stream.stream.errors import BadConfig, Fenced
 
 POLL_S = 0.5
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 def poll(bus, limit=8, timeout_s=POLL_S):
