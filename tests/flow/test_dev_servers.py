@@ -55,10 +55,13 @@ def produce(servers, topic, value):
 
 
 def values(servers, topic):
-    """What a topic holds; waits for its first record."""
+    """What a topic holds; waits for its end as it is now."""
+    at, found = TopicPartition(topic, 0), []
     with closing(KafkaConsumer(bootstrap_servers=servers.kafka.address, auto_offset_reset="earliest")) as consumer:
-        consumer.assign([TopicPartition(topic, 0)])
-        return [record.value for records in consumer.poll(timeout_ms=30_000).values() for record in records]
+        consumer.assign([at])
+        end = consumer.end_offsets([at])[at]
+        assert until(lambda: found.extend(consumer.poll(timeout_ms=200).get(at, ())) or consumer.position(at) >= end)
+    return [record.value for record in found]
 
 
 def test_a_broker_killed_and_started_again_holds_what_it_acknowledged(servers, topic):
