@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 GROUP = "psalm-ingest"
 SESSION_TIMEOUT_S = 10.0
 TRANSACTION_TIMEOUT_S = 10.0
+JOIN_S = 10.0  # of waiting for a rebalance to end
 UNDECIDED_S = 30.0  # for transactions of others to be decided: they time out after TRANSACTION_TIMEOUT_S
 RECENT = 2000  # records at the end of `positions`, where that of a source that has just died is nearly always found
 OVERHEAD = 1024  # bytes around a message, of its record and batch
@@ -175,6 +176,7 @@ class WantedSources:
         self.topic, self.on_lost = cluster.topic(INGEST), on_lost
         self._unread: dict[int, int | None] = {}  # partitions of which not all is read, and where that ends
         self._found: dict[int, dict[str, Change]] = {}  # in those, by key
+        self._changes: list[Change] = []  # in the others, not told of yet
         self._consumer = cluster.consumer(
             group_id=cluster.topic(GROUP),
             client_id=name,
@@ -183,21 +185,24 @@ class WantedSources:
             session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
             heartbeat_interval_ms=int(SESSION_TIMEOUT_S * 1000 / 6),
         )
-        self._consumer.subscribe([self.topic], listener=_Listener(self))
+        try:
+            with named_errors(f"ask for the partitions of topic {self.topic}"):
+                if not self._consumer.partitions_for_topic(self.topic):  # a leader that knows none would give out none
+                    raise errors.UnknownTopicOrPartitionError(self.topic)
+                self._consumer.subscribe([self.topic], listener=_Listener(self))
+        except BaseException:
+            self.close()
+            raise
 
     def poll(self, timeout_s: float) -> list[Change]:
-        """What has changed, in order; of a partition that is new here only what is wanted now."""
+        """What has changed, in order; of a partition that is new here only what is wanted now. After an error nothing is lost."""
         with named_errors(f"read topic {self.topic}"):
-            polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
-            changes = []
-            for message in (message for messages in polled.values() for message in messages):
-                if (change := _change(message)) is None:
-                    continue
-                if message.partition in self._unread:
-                    self._found[message.partition][f"{change.session}/{change.view}"] = change
-                else:
-                    changes.append(change)
-            return changes + [change for partition in self._read_now() for change in self._found.pop(partition).values()]
+            if self._consumer.join(JOIN_S):
+                for messages in self._consumer.poll(timeout_ms=int(timeout_s * 1000)).values():
+                    self._sort(messages)
+                self._changes += [change for partition in self._read_now() for change in self._found.pop(partition).values()]
+        changes, self._changes = self._changes, []
+        return changes
 
     def close(self) -> None:
         """Leave the group."""
@@ -212,10 +217,19 @@ class WantedSources:
 
     def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """The group takes partitions from this member."""
-        for at in partitions:
-            self._unread.pop(at.partition, None)
-            self._found.pop(at.partition, None)
-        self.on_lost([at.partition for at in partitions])
+        lost = {at.partition for at in partitions}
+        for partition in lost:
+            self._unread.pop(partition, None)
+            self._found.pop(partition, None)
+        self._changes = [change for change in self._changes if change.partition not in lost]
+        self.on_lost(lost)
+
+    def _sort(self, messages: Sequence[object]) -> None:
+        for change in filter(None, map(_change, messages)):
+            if change.partition in self._unread:
+                self._found[change.partition][f"{change.session}/{change.view}"] = change
+            else:
+                self._changes.append(change)
 
     def _read_now(self) -> list[int]:
         """Partitions that have been read up to where they ended when they were given."""
