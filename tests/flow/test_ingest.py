@@ -193,7 +193,7 @@ def test_a_source_that_is_stopped_ends_its_view_and_publishes_nothing_more(sourc
 
 def test_a_stop_that_came_while_no_worker_ran_is_carried_out_by_the_next_once(source_log, start_ingest):
     with closing(SourceLog(source_log.cluster, "s", "main")) as out:
-        out.publish(frames(2, session="s"), Position("s", "main", "r", index=1, taken=2))
+        out.publish(frames(2, session="s"), Position("s", "main", "r", index=1, taken=2, connection=1))
     source_log.want(wanted("gone.mp4"))
     source_log.stop("s", "main")
     source_log.stop("other", "main")
