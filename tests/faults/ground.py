@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 from kafka import TopicPartition, errors
 from psalm_stream.stream.bus import FRAMES, MASKS, Record
+from psalm_stream.stream.errors import BusFailed
 from psalm_stream.stream.kafka_bus import Member
 from psalm_stream.stream.kafka_client import headers, open_cluster, record_of
 from psalm_stream.stream.kafka_topics import TOPICS, create_topics, identity
@@ -27,7 +28,7 @@ from psalm_stream.workers.dev_server import Server
 from story import Answers, Entry, Verdict, answers, compare, undisturbed
 from worker import GO_ON, LEAVE, Fault, Life, live
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 STEP_S = 0.02  # between two looks at a condition
 SPAWN = get_context("forkserver")  # a process is there in 20 ms instead of 1 s, and shares no thread with the runner
 SPAWN.set_forkserver_preload(["cv2", "psalm_stream.workers.segment", "psalm_stream.stream.kafka_bus", "psalm_stream.stream.redis_store"])
@@ -170,7 +171,7 @@ class Run:
         self.source.abandon()
         with suppress(errors.KafkaError):
             self.subscriber.close(timeout_ms=2000)
-        with suppress(errors.KafkaError), closing(self.cluster.admin()) as admin:
+        with suppress(errors.KafkaError, BusFailed), closing(self.cluster.admin()) as admin:
             admin.delete_topics([self.cluster.topic(name) for name in TOPICS])
 
     # -- what happens --------------------------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ class Run:
 
     def _decided(self) -> bool:
         """Whether no transaction is open on `masks`."""
-        with suppress(errors.KafkaError), closing(self.cluster.consumer(isolation_level="read_uncommitted")) as reader:
+        with suppress(errors.KafkaError, BusFailed), closing(self.cluster.consumer(isolation_level="read_uncommitted")) as reader:
             reader.assign(self.masks)
             return reader.end_offsets(self.masks, timeout_ms=2000) == self.subscriber.end_offsets(self.masks, timeout_ms=2000)
         return False
