@@ -57,6 +57,7 @@ class Polling:
                 for partition in polled.lost:
                     del self.held[partition]
                 self.held |= {claim.partition: claim for claim in polled.gained}
+                assert {r.partition for r in polled.records} <= self.held.keys()
                 self.records += polled.records
         except BaseException as error:
             self.failed.append(error)
@@ -223,6 +224,16 @@ def test_committing_one_partition_leaves_the_others_where_they_were(broker_facto
     bus.close()
     _, rest = poll_all(broker.join(), 8 - len(done))
     assert {r.partition for r in rest} == {1}
+
+
+def test_recovery_reads_nothing_twice_of_what_waits_to_be_polled(broker_factory):
+    broker = broker_factory(1)
+    fill(broker, *"aaaaaa")
+    bus = broker.join()
+    poll_all(bus, 2)
+    bus.recover()
+    assert [r.data for r in poll_all(bus, 6)[1]] == [b"%d" % number for number in range(6)]
+    assert poll(bus, timeout_s=0.2).records == ()
 
 
 def test_recovery_gains_every_partition_anew_as_committed(broker_factory):

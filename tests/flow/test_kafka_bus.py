@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -144,9 +146,10 @@ def test_a_worker_of_the_same_slot_fences_the_one_before(log):
     log.append("a", "frame", b"0")
     first = log.join(slot="one")
     claims, records = read(first, 1)
-    log.join(slot="one").poll(1, 0.1)
-    with pytest.raises(Fenced, match="group-one"):
+    log.join(slot="one")._open_producer()  # the first thing it does
+    with pytest.raises(Fenced, match="transactional id group-one") as refused:
         answer(first, claims[0], *records)
+    assert type(refused.value.__cause__).__name__ == "ProducerFencedError"
     assert log.answers() == []
 
 
@@ -156,6 +159,52 @@ def test_a_claim_of_before_a_rebalance_that_took_the_partition_is_refused(log):
     claims, records = read(bus, 1)
     with pytest.raises(Fenced, match="generation 99"):
         answer(bus, replace(claims[0], generation=99), *records)
+
+
+@pytest.fixture
+def pair(servers):
+    """Two members on a log of two partitions with 40 records: the one holds both and polls when asked, the other polls by itself.
+
+    Yields the first, and what the second was told to hold.
+    """
+    log = KafkaLog(servers.kafka.address, partitions=2)
+    stop, held = threading.Event(), {}
+    for number in range(40):
+        log.append("a", "frame", b"%d" % number, partition=number % 2)
+    first, second = log.join(), log.join()
+    gain(first, 2)
+
+    def poll_on():
+        while not stop.is_set():
+            held.update({claim.partition: claim for claim in second.poll(8, 0.1).gained})
+
+    with ThreadPoolExecutor(1) as threads:
+        polling = threads.submit(poll_on)
+        yield first, held
+        stop.set()
+        polling.result()
+    log.close()
+
+
+def test_a_member_that_works_between_short_polls_keeps_its_place_in_a_rebalance(pair):
+    first, held = pair
+    began, lost = time.monotonic(), set()
+    while not held and time.monotonic() < began + 20.0:
+        lost |= set(first.poll(8, 0.0).lost)
+        time.sleep(0.3)  # as in the steps of a rebuild
+    assert len(held) == 1
+    assert held.keys() == lost
+
+
+def test_nothing_comes_of_a_partition_after_it_was_lost(pair):
+    first, _ = pair
+    deadline, lost = time.monotonic() + DEADLINE_S, ()
+    while not (lost := lost or first.poll(1, 0.1).lost):
+        assert time.monotonic() < deadline
+        first.hold([0, 1])  # they wait to be polled
+    first.hold([])
+    rest = [record for _ in range(10) for record in first.poll(1, 0.5).records]
+    assert {record.partition for record in rest} == {0, 1} - set(lost)
 
 
 # -- outages -----------------------------------------------------------------------------------------------------------
@@ -320,6 +369,22 @@ def test_snapshots_end_though_the_last_transaction_was_aborted(log):
     bus.recover()
     gain(bus)
     assert [s.data for s in bus.snapshots(0).values()] == [b"committed"]
+
+
+def test_snapshots_wait_for_a_transaction_that_is_not_decided(log):
+    bus = log.join()
+    gain(bus)
+    before = log.cluster.producer(transactional_id="before", transaction_timeout_ms=30_000)
+    before.init_transactions()
+    before.begin_transaction()
+    before.send(log.cluster.topic("state"), b"of a commit on its way", b"a", headers("state"), 0).get(timeout=10)
+    with ThreadPoolExecutor(1) as threads:
+        snapshots = threads.submit(bus.snapshots, 0)
+        time.sleep(1.0)
+        assert not snapshots.done()
+        before.commit_transaction()
+        assert [s.data for s in snapshots.result().values()] == [b"of a commit on its way"]
+    before.abandon()
 
 
 def delete_before(log, offset):
