@@ -17,9 +17,8 @@ def ran(request, servers, tmp_path_factory):
 
     What tests are parametrized with as `point` is started at the first call, all of it; the broker's death waits for the others.
     """
-    wanted = {
-        call.params["point"] for item in request.session.items if (call := getattr(item, "callspec", None)) and "point" in call.params
-    }
+    params = [item.callspec.params.get("point") for item in request.session.items if hasattr(item, "callspec")]
+    wanted = {point for point in params if isinstance(point, Point)}
     started: dict[Point, Future] = {}
     with lanes(servers.kafka, tmp_path_factory.mktemp("faults"), SIDE_BY_SIDE) as lane, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
 
