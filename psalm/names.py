@@ -15,6 +15,8 @@ from torch import Tensor
 from .config import PsalmConfig
 
 QKV = ("q_proj", "k_proj", "v_proj")
+FUSION = "predictor.fuse_model."
+"""What ObjectRelator's checkpoints hold beside PSALM's tensors (spec section 16.1): the fusion of a sentence with the regions."""
 
 _RENAMES = (
     (r"^swin\.backbone\.swin\.embeddings\.patch_embeddings\.projection\.", "model.vision_tower.patch_embed.proj."),

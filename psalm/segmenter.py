@@ -30,14 +30,21 @@ RegionPoints = Callable[[Tensor, int], Tensor]
 
 
 class Segmenter:
-    """A loaded PSALM. digest names its weights; config its sizes.
+    """A loaded PSALM. digest names its weights; config its sizes; remarks: what is to stand beside every score made with it.
 
     region_points(masks bool [K, S, S], seed) -> [K, P, 2]: where regions are pooled, see regions.py; None: at every mask pixel.
     """
 
-    def __init__(self, network: Psalm, tokenizer: FolderTokenizer, digest: str, region_points: RegionPoints | None = None) -> None:
+    def __init__(
+        self,
+        network: Psalm,
+        tokenizer: FolderTokenizer,
+        digest: str,
+        region_points: RegionPoints | None = None,
+        remarks: tuple[str, ...] = (),
+    ) -> None:
         self.network, self.tokenizer, self.digest = network, tokenizer, digest
-        self.region_points = region_points
+        self.region_points, self.remarks = region_points, remarks
         self._remembered = FeatureCache()
 
     @property

@@ -1,7 +1,8 @@
 """From a checkpoint to a ready Segmenter: strict, mapped, in the storage type it comes in.
 
-Every missing, unexpected or wrongly shaped tensor is an error that lists them all. A tensor that needs no conversion stays mapped to its
-file; one that does is copied alone and its pages given back, so loading needs little more memory than the weights in the running type.
+Every missing, unexpected or wrongly shaped tensor is an error that lists them all; what ObjectRelator's checkpoints add to PSALM's, and
+that alone, is left out with a remark. A tensor that needs no conversion stays mapped to its file; one that does is copied alone and its
+pages given back, so loading needs little more memory than the weights in the running type.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..stream.errors import BadWeights
 from .checkpoint import STORAGE_DTYPES, Checkpoint, open_checkpoint, reading
 from .config import NAMED_CONFIGS, PsalmConfig, SwinConfig
 from .model import Psalm
-from .names import Place, cut, is_loaded, place, unused_shapes
+from .names import FUSION, Place, cut, is_loaded, place, unused_shapes
 from .phi import HalfRoundedRotary, build_phi
 from .regions import sampled_points
 from .segmenter import Segmenter
@@ -31,13 +32,18 @@ NANO = Path(__file__).parent / "nano"
 RELEASED = "psalm-swinb-phi1.5"
 EXTRA_PREFIXES = ("mask_prior.", "ring_detail.")
 HUB_FILES = ["*.json", "*.safetensors", "*.bin", "*.txt"]
+FUSION_NOT_USED = "fusion not used"
 POSITION_TABLE = "relative_position_index"
 GROUP_BYTES = 256 * 2**20  # converted tensors share one mapping up to this size, then their pages are given back
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What a checkpoint is. problems: why it does not fit ([] when it does); extras: tensors PSALM lacks; notes: what is worth knowing."""
+    """What a checkpoint is.
+
+    problems: why it does not fit ([] when it does); extras: tensors PSALM lacks; fusion: ObjectRelator's, which are left out; notes: what
+    is worth knowing.
+    """
 
     folder: Path
     kind: str
@@ -50,6 +56,7 @@ class Inspection:
     problems: list[str]
     extras: list[str]
     unused: list[str]
+    fusion: list[str]
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,6 +93,7 @@ def load(
 
     name: see `resolve`; dtype: running type; official_rounding: round weights and rotary tables to float16 as the official evaluation
     does (spec section 2.1); sampled_regions: PSALM's 256 seeded points a region instead of the mean over its mask.
+    Of an ObjectRelator checkpoint the PSALM part is loaded, and the Segmenter remarks it.
     Raises BadWeights listing every tensor that is missing, unexpected or wrongly shaped.
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -99,8 +107,12 @@ def load(
         listed = "\n  ".join(problems)
         raise BadWeights(f"{checkpoint.folder}: {len(problems)} tensors do not fit the model:\n  {listed}")
     fill(network, checkpoint, dtype, official_rounding)
+    if fusion := fusion_tensors(checkpoint):
+        log.warning("%s: an ObjectRelator checkpoint; %d tensors under %s* are left out: %s", name, len(fusion), FUSION, FUSION_NOT_USED)
     digest = checkpoint.digest() + ("-rounded" if official_rounding else "")
-    return Segmenter(network.to(device).eval().requires_grad_(False), tokenizer, digest, sampled_points if sampled_regions else None)
+    network = network.to(device).eval().requires_grad_(False)
+    remarks = (FUSION_NOT_USED,) if fusion else ()
+    return Segmenter(network, tokenizer, digest, sampled_points if sampled_regions else None, remarks)
 
 
 def inspect(name: str | Path) -> Inspection:
@@ -127,6 +139,7 @@ def inspect(name: str | Path) -> Inspection:
         problems,
         sorted(n for n in checkpoint.tensors if n.startswith(EXTRA_PREFIXES)),
         sorted(set(unused_shapes(config)) & set(checkpoint.tensors)),
+        fusion_tensors(checkpoint),
         notes,
     )
 
@@ -145,7 +158,10 @@ def config_of(checkpoint: Checkpoint) -> PsalmConfig:
 
 
 def fit_problems(checkpoint: Checkpoint, network: Psalm) -> list[str]:
-    """One line for every tensor that is missing, unexpected, wrongly shaped or of a type we do not read; [] when all fit."""
+    """One line for every tensor that is missing, unexpected, wrongly shaped or of a type we do not read; [] when all fit.
+
+    A tensor of ObjectRelator's fusion is not unexpected.
+    """
     problems = []
     expected = set()
     for key, tensor in network.state_dict().items():
@@ -165,9 +181,14 @@ def fit_problems(checkpoint: Checkpoint, network: Psalm) -> list[str]:
     for name, stored in checkpoint.tensors.items():
         if name in unused and stored.shape != unused[name]:
             problems.append(f"wrong shape: {name} is {list(stored.shape)}, expected {list(unused[name])}")
-        elif name not in unused and name not in expected:
+        elif name not in unused and name not in expected and not name.startswith(FUSION):
             problems.append(f"unexpected: {name} {list(stored.shape)}")
     return sorted(set(problems))
+
+
+def fusion_tensors(checkpoint: Checkpoint) -> list[str]:
+    """The tensors that make a checkpoint ObjectRelator's, by name; [] for every other."""
+    return sorted(name for name in checkpoint.tensors if name.startswith(FUSION))
 
 
 def fill(network: Psalm, checkpoint: Checkpoint, dtype: torch.dtype, official_rounding: bool = False) -> None:

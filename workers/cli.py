@@ -228,7 +228,9 @@ def _inspection_table(found: Inspection) -> Table:
     table.add_row("tensors", f"{found.tensors} ({', '.join(f'{n} {dtype}' for dtype, n in sorted(found.dtypes.items()))})")
     table.add_row("parameters", f"{found.parameters:,}")
     table.add_row("digest", found.digest)
-    for name, values in (("extra, not in PSALM", _by_part(found.extras)), ("not used", _by_part(found.unused)), ("note", found.notes)):
+    fusion = [f"ObjectRelator's fusion, predictor.fuse_model.* ({len(found.fusion)} tensors)"] if found.fusion else []
+    parts = (("extra, not in PSALM", _by_part(found.extras)), ("not used", _by_part(found.unused) + fusion), ("note", found.notes))
+    for name, values in parts:
         if values:
             table.add_row(name, escape("\n".join(values)))
     return table
