@@ -1,4 +1,4 @@
-"""The model as the service sees it: requests in, proposals out. No I/O; the only state is a cache of what was already encoded.
+"""The model as the service sees it: requests in, findings or proposals out. No I/O; the only state is a cache of what was encoded.
 
 A frame is encoded once: what is remembered of it (its tokens) is kept under its identity, so a remembered frame costs no backbone pass.
 """
@@ -6,7 +6,6 @@ A frame is encoded once: what is remembered of it (its tokens) is kept under its
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import cv2
 import numpy as np
@@ -17,15 +16,14 @@ from ..stream.errors import BadPrompt
 from ..stream.types import Categories, Frame, Proposals, Region, Regions, Request, Sentence
 from .config import PsalmConfig
 from .features import FeatureCache, FrameId, identity
+from .findings import Findings, Kind
 from .model import ImageFeatures, Psalm, Sample
-from .postprocess import binary_masks, mask_scores
-from .preprocess import Geometry, geometry, pad_image, pad_mask
+from .preprocess import geometry, pad_image, pad_mask
 from .prior import Carried, colour_likeness
 from .prompt import tokenize
 from .regions import pool_mean, pool_points
 from .tokenizer import FolderTokenizer
 
-MASK_STRIDE = 4  # network pixels to a side of a mask cell
 RegionPoints = Callable[[Tensor, int], Tensor]
 
 
@@ -52,32 +50,37 @@ class Segmenter:
         """The sizes of the network."""
         return self.network.config
 
-    @torch.inference_mode()
     def segment(self, requests: Sequence[Request]) -> list[Proposals]:
         """Answer requests of mixed conditions in one batch, in their order; each distinct image is encoded once.
 
         A request without any condition token is answered with no rows, without running. Raises BadPrompt.
         """
-        asked = [r for r in requests if _tokens(r)]
-        encoded: dict[FrameId, ImageFeatures] = {}
-        samples = [self._sample(request, encoded) for request in asked]
-        answers = iter(self._answers(asked, samples) if samples else ())
-        for frame_id, features in encoded.items():
-            self._remembered.put(frame_id, self._lasting(features))
-        return [next(answers) if _tokens(r) else self._nothing(r) for r in requests]
+        found = iter(self.look([r for r in requests if _tokens(r)]))
+        return [next(found).proposals() if _tokens(r) else self._nothing(r) for r in requests]
 
-    def _answers(self, requests: list[Request], samples: list[Sample]) -> list[Proposals]:
+    @torch.inference_mode()
+    def look(self, requests: Sequence[Request]) -> list[Findings]:
+        """All that the network says of each request, in one batch, in their order: what `segment` makes its proposals of.
+
+        Raises BadPrompt, also for a request without any condition token.
+        """
+        if not requests:
+            return []
+        if empty := [r for r in requests if not _tokens(r)]:
+            raise BadPrompt(f"frame {empty[0].frame.key}: nothing is asked, expected at least one region, sentence or category")
+        encoded: dict[FrameId, ImageFeatures] = {}
+        samples = [self._sample(request, encoded) for request in requests]
         answer = self.network(samples)
         final = len(answer.predictions) - 1
-        proposals = []
+        found = []
         for i, request in enumerate(requests):
-            mask_logits = answer.predictions[final].mask_logits[i, : answer.counts[i]].float()
-            shape = geometry(request.frame.size_hw, self.config.image_size)
             kind = _kind(request)
-            scores = _probabilities(kind, self.network.logits(answer, final, i, kind).float()) * mask_scores(mask_logits, shape)
-            cell_px = MASK_STRIDE * max(request.frame.size_hw) / self.config.image_size
-            proposals.append(Proposals(scores.cpu().numpy(), partial(_host_masks, mask_logits, shape), cell_px))
-        return proposals
+            mask_logits = answer.predictions[final].mask_logits[i, : answer.counts[i]].float()
+            logits = self.network.logits(answer, final, i, kind).float()
+            found.append(Findings(kind, logits, mask_logits, geometry(request.frame.size_hw, self.config.image_size)))
+        for frame_id, features in encoded.items():
+            self._remembered.put(frame_id, self._lasting(features))
+        return found
 
     def _sample(self, request: Request, encoded: dict[FrameId, ImageFeatures]) -> Sample:
         features = self._encode(request.frame, encoded)
@@ -141,16 +144,7 @@ class Segmenter:
         return self.network.seg_query.device
 
 
-def _host_masks(mask_logits: Tensor, shape: Geometry, queries: Sequence[int]) -> np.ndarray:
-    return binary_masks(mask_logits, shape, queries).cpu().numpy()
-
-
-def _probabilities(kind: str, logits: Tensor) -> Tensor:
-    """Condition probabilities [T, N]: softmax over the classes and background for categories, sigmoid for the others."""
-    return logits.softmax(0)[:-1] if kind == "categories" else logits.sigmoid()
-
-
-def _kind(request: Request) -> str:
+def _kind(request: Request) -> Kind:
     match request.condition:
         case Regions():
             return "regions"
