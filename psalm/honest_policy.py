@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..stream.rle import area, decode, encode
-from ..stream.types import Box, ObjectState, ObjectStatus, Proposals, Region, Remembered, Request, Shape, ViewState
+from ..stream.types import ObjectState, ObjectStatus, Proposals, Region, Remembered, Request, Shape, ViewState
 from .answer import Answer
 from .overlap import best_distinct, corrected, disjoint, outlined_by, pair_iou, stack
+from .visual_prompts import meets
 
 # Scores are sigmoid(condition logit) x mean mask probability, so 0.5 is the model's own border between yes and no.
 TRUSTED_SCORE = 0.5  # needed to enter memory, and to be found where motion does not lead
@@ -133,15 +134,8 @@ def _evidence(tracks: Sequence[Track], request: Request, proposals: Proposals, g
         if track.drawn is None:
             foreign[k] = others.max(axis=0, initial=0.0)
         else:
-            agreement[k] = _meets(*track.drawn, masks)
+            agreement[k] = meets(*track.drawn, masks)
     return Evidence(masks, scores[:, candidates], scores.max(axis=1, initial=0.0), agreement, foreign, proposals.cell_px)
-
-
-def _meets(shape: Shape, region: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """How well masks [N, H, W] meet what was drawn, 0..1: a box by IoU, clicks and strokes by the share of them that is covered."""
-    if isinstance(shape, Box):
-        return pair_iou(region[None], masks)[0]
-    return masks[:, region].sum(axis=1) / region.sum()
 
 
 def _worth(track: Track, evidence: Evidence, row: int, motion: str) -> np.ndarray:

@@ -10,7 +10,7 @@ None, mask logits already have source size. Queries are upsampled `CHUNK` at a t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -37,11 +37,15 @@ class InstanceResult:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of a panoptic map: its id there (from 1), its category and whether that is countable (a thing)."""
+    """One segment of a panoptic map: its id there (from 1), its category and whether that is countable (a thing).
+
+    score: probability of the category, of the first query where several became one.
+    """
 
     id: int
     label: int
     is_thing: bool
+    score: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ def panoptic(class_logits: Tensor, mask_logits: Tensor, geometry: Geometry | Non
     ids = torch.zeros_like(owner, dtype=torch.int32)
     segments: list[Segment] = []
     stuff: dict[int, int] = {}
-    for row, label in enumerate(labels[kept].tolist()):
+    for row, (label, score) in enumerate(zip(labels[kept].tolist(), scores[kept].tolist(), strict=True)):
         owned = owner == row
         visible = owned & masks[row]
         area, original, shown = (int(x.sum()) for x in (owned, masks[row], visible))
@@ -149,7 +153,7 @@ def panoptic(class_logits: Tensor, mask_logits: Tensor, geometry: Geometry | Non
         known = stuff.get(label)
         if known is None:
             known = len(segments) + 1
-            segments.append(Segment(known, label, bool(things[label])))
+            segments.append(Segment(known, label, bool(things[label]), score))
             if not things[label]:
                 stuff[label] = known
         ids[visible] = known

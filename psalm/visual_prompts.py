@@ -15,6 +15,7 @@ import numpy as np
 from ..stream.errors import BadPrompt
 from ..stream.rle import decode
 from ..stream.types import Box, Mask, Points, Scribble, Shape
+from .overlap import pair_iou
 
 POINT_RADIUS_PX = 10
 SCRIBBLE_RADIUS_PX = 5
@@ -46,6 +47,16 @@ def rasterize(shape: Shape, size_hw: tuple[int, int]) -> np.ndarray:
             if not mask.any():
                 raise BadPrompt("mask prompt has no pixel; mark at least one, or leave the object out")
             return mask
+
+
+def meets(shape: Shape, region: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """How well masks meet what was drawn, float [N], 0..1: a box or mask by IoU, clicks and strokes by the share of them that is covered.
+
+    region: bool [H, W], what `rasterize` made of the shape; masks: bool [N, H, W].
+    """
+    if isinstance(shape, Box | Mask):
+        return pair_iou(region[None], masks)[0]
+    return masks[:, region].sum(axis=1) / region.sum()
 
 
 def grow(marked: np.ndarray, radius_px: int) -> np.ndarray:
