@@ -1,13 +1,13 @@
 """DAVIS-2017 semi-supervised scores: region similarity J, boundary measure F, their mean, recall and decay, and J&F.
 
 Per frame, per object, per sequence and over a data set, by the rules of the official scorer, so that its figures come out again.
-Label maps go in (0 background, 1..n objects), numbers come out; reading files is davis.py's.
+Label maps go in (0 background, 1..n objects), numbers come out; files are davis.py's and results.py's, Ego-Exo4D is egoexo_metrics.py's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
@@ -155,23 +155,35 @@ def score_sequence(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -
     for index, (true_map, answer) in enumerate(zip(truth, answers, strict=True)):
         if true_map.shape != answer.shape:
             raise BadInput(f"frame {index}: answered label map is {answer.shape}, the true one {true_map.shape}; answer at source size")
-    count = _highest_id(truth[0]) if len(truth) else 0
+    count = highest_id(truth[0]) if len(truth) else 0
     scored = list(zip(truth, answers, strict=True))[1:-1]
     answered = max((int(answer.max()) for _, answer in scored), default=0)
     if answered > count:
         raise BadInput(f"an answered label map has object id {answered}, the first true map has ids up to {count}; answer with those ids")
-    return average([_score_object(scored, object_id) for object_id in range(1, count + 1)])
+    return score_frames(count, scored)
 
 
-def _highest_id(true_map: np.ndarray) -> int:
+def score_frames(count: int, scored: Iterable[tuple[np.ndarray, np.ndarray]]) -> Score:
+    """Score objects 1..count on frames that come one by one, each as its true and its answered label map, uint8 [H, W] of one size."""
+    j_frames: list[list[float]] = [[] for _ in range(count)]
+    f_frames: list[list[float]] = [[] for _ in range(count)]
+    for true_map, answer in scored:
+        for object_id in range(1, count + 1):
+            pair = true_map == object_id, answer == object_id
+            j_frames[object_id - 1].append(jaccard(*pair))
+            f_frames[object_id - 1].append(boundary_f(*pair))
+    return average([score_object(i, j, f) for i, (j, f) in enumerate(zip(j_frames, f_frames, strict=True), start=1)])
+
+
+def score_object(object_id: int, j_frames: Sequence[float], f_frames: Sequence[float]) -> ObjectScore:
+    """An object's score from its J and F on every scored frame."""
+    j, f = np.array(j_frames, float), np.array(f_frames, float)
+    return ObjectScore(object_id, j, f, statistic(j), statistic(f))
+
+
+def highest_id(true_map: np.ndarray) -> int:
+    """How many objects a sequence has, by its first true label map, uint8 [H, W]: the highest id that is not void."""
     return int(np.where(true_map == VOID, 0, true_map).max())
-
-
-def _score_object(scored: Sequence[tuple[np.ndarray, np.ndarray]], object_id: int) -> ObjectScore:
-    pairs = [(true_map == object_id, answer == object_id) for true_map, answer in scored]
-    j_frames = np.array([jaccard(*pair) for pair in pairs], float)
-    f_frames = np.array([boundary_f(*pair) for pair in pairs], float)
-    return ObjectScore(object_id, j_frames, f_frames, statistic(j_frames), statistic(f_frames))
 
 
 def average(objects: Sequence[ObjectScore]) -> Score:

@@ -2,7 +2,8 @@
 
     python -m psalm_stream.eval.nano_table [--davis DIR] [--weights PATH] [--sequences a,b] [--limit N] [--only ROWS] [--out DIR]
 
-Every row but the first is the service's own path (source, plan, segment, settle) with the honest policy and the first mask given.
+Every row but the first is what `psalm-stream eval davis` runs (source, plan, segment, settle) with the honest policy and the first mask
+given; row `both` is its result.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..psalm.tracker import Rules
 from ..stream.errors import BadInput, PsalmStreamError
 from ..stream.paint import label_map
-from ..stream.sources import open_source
 from ..stream.types import ObjectStatus
 from ..workers.answering import Model
-from .davis import DavisSequence, NoModel, davis_sequences, first_mask_prompt, track_sequence
+from ..workers.settings import Settings
+from .davis import DavisSequence, open_davis
 from .metrics import score_sequence
 from .report import Result, comparison, overall, summary, table, write_results
+from .tracking import NoModel, embedded_tracker
 
 DAVIS = Path("../shared/davis")
 SEED = 0
@@ -118,12 +119,10 @@ def run_sequence(row: Row, model: Model, sequence: DavisSequence, advance: Calla
     if row.motion is None:
         answers = [truth[0]] * len(truth)
     else:
-        prompt = first_mask_prompt(truth[0], sequence.name)
-        with open_source(str(sequence.images), session=sequence.name, limit=len(truth)) as frames:
-            for answer in track_sequence(frames, prompt, model, Rules(motion=row.motion)):
-                answers.append(label_map(answer))
-                statuses.update(found.status for found in answer.objects)
-                advance()
+        for _, answer in embedded_tracker(model, Settings(policy="honest", motion=row.motion))(sequence):
+            answers.append(label_map(answer))
+            statuses.update(found.status for found in answer.objects)
+            advance()
     seconds = perf_counter() - started
     return Result(row.name, sequence.name, score_sequence(truth, answers), len(truth), seconds, statuses)
 
@@ -196,7 +195,7 @@ def table_command(
     results: list[Result] = []
     digests: dict[str, str] = {}
     try:
-        rows, chosen = chosen_rows(only), davis_sequences(davis, _split(sequences), limit)
+        rows, chosen = chosen_rows(only), open_davis(davis, names=_split(sequences), limit=limit).sequences
         for digest, found in run_rows(rows, chosen, weights, console):
             results += found
             digests[found[0].method] = digest

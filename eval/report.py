@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from ..stream.types import ObjectStatus
 from .metrics import ObjectScore, Score, average
+from .results import OFFICIAL, Results, figures
 
 MEASURES = {"J": lambda score: score.j.mean, "F": lambda score: score.f.mean, "J&F": lambda score: score.jf}
 
@@ -71,6 +73,24 @@ def comparison(results: Sequence[Result], titles: dict[str, str], method: str, r
     better = sum(jf[method, s] > jf[reference, s] for s in sequences)
     difference = 100 * (overall(results, method).jf - overall(results, reference).jf)
     return f"{titles[method]} - {titles[reference]}: {difference:+.1f} points J&F, higher on {better} of {len(sequences)} sequences"
+
+
+def scores_table(results: Results) -> Table:
+    """Every object of every sequence, and the mean over objects: J, F, their recall and official decay, in percent."""
+    shown = _table(f"DAVIS-{results.dataset['layout']} {results.dataset['set']}, percent", "sequence")
+    for name in ("object", "J&F", "J", "J rec", "J dec", "F", "F rec", "F dec"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for sequence in results.sequences:
+        for found in sequence.score.objects:
+            shown.add_row(sequence.name, str(found.object_id), *_percents(figures(found.j, found.f)))
+    shown.add_section()
+    whole = results.score
+    shown.add_row("mean over objects", str(len(whole.objects)), *_percents(figures(whole.j, whole.f)), style="bold")
+    return shown
+
+
+def _percents(named: Mapping[str, float]) -> list[str]:
+    return ["-" if math.isnan(named[name]) else f"{100 * named[name]:.1f}" for name in OFFICIAL]
 
 
 def overall(results: Sequence[Result], method: str) -> Score:

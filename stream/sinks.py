@@ -40,16 +40,20 @@ class PaletteSink:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, frame: Frame | None, mask_frame: MaskFrame) -> None:
-        """Write one file under another name first, so that a file of the final name is whole."""
-        image = Image.fromarray(label_map(mask_frame))
-        image.putpalette(PALETTE.tobytes())
-        target = self.folder / f"{mask_frame.key.index:05d}.png"
-        part = target.with_suffix(".part")
-        image.save(part, format="PNG")
-        os.replace(part, target)
+        """Write one file."""
+        write_label_map(self.folder / f"{mask_frame.key.index:05d}.png", label_map(mask_frame))
 
     def close(self) -> None:
         """Nothing is open between frames."""
+
+
+def write_label_map(target: Path, labels: np.ndarray) -> None:
+    """Write object ids, uint8 [H, W], as an indexed PNG; under another name first, so that a file of the final name is whole."""
+    image = Image.fromarray(labels)
+    image.putpalette(PALETTE.tobytes())
+    part = target.with_suffix(".part")
+    image.save(part, format="PNG")
+    os.replace(part, target)
 
 
 class JsonLinesSink:

@@ -74,7 +74,7 @@ def open_input(url: str, access: Access | None = None) -> Opened:
     if is_url(url) or is_camera(url):
         return open_video(url, access)
     if path.is_dir():
-        return _open_pictures(sorted((p for p in path.iterdir() if _is_picture(p)), key=_natural), f"folder {url}")
+        return _open_pictures(sorted((p for p in path.iterdir() if _is_picture(p)), key=natural_order), f"folder {url}")
     if not path.exists():
         raise SourceFailed(
             f"input {url}: no such file or folder, expected a video, a picture, a folder of pictures, a URL or camera:N; check the path"
@@ -86,8 +86,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key that puts frame10 after frame9."""
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """Sort key of the pictures of a folder: puts frame10 after frame9."""
     parts = re.split(r"(\d+)", path.name)  # text and digits in turn
     return [(int(part), part) if at % 2 else (0, part) for at, part in enumerate(parts)]
 

@@ -162,11 +162,16 @@ def describe(job: Job, model: Model) -> dict[str, object]:
         "oracle": job.oracle and str(job.oracle),
         "settings": job.settings.model_dump(),
         "weights_digest": model.digest,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "versions": versions(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),  # the order of summation depends on it
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the libraries that masks depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
 def _sinks(job: Job, source: Source) -> list[Sink]:

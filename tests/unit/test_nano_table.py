@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from psalm_stream.eval.davis import davis_sequences, first_mask_prompt
+from psalm_stream.eval.davis import first_mask_prompt
 from psalm_stream.eval.nano_table import chosen_rows, main, plain_weights, random_weights, trained_weights
 from psalm_stream.psalm.config import NAMED_CONFIGS, Extras
 from psalm_stream.psalm.model import Psalm
@@ -78,11 +78,6 @@ def test_every_frame_is_in_the_json(davis, tmp_path, monkeypatch):
 def test_an_unknown_sequence_ends_with_an_error_that_names_the_known_ones(davis, monkeypatch, capsys):
     assert run(monkeypatch, "--davis", davis, "--sequences", "moving,stil") == 2
     assert "sequence stil is not in" in " ".join(capsys.readouterr().err.split())
-
-
-def test_a_folder_that_is_no_davis_folder_is_refused(tmp_path):
-    with pytest.raises(BadInput, match=r"no ImageSets/2017/val.txt.*--davis"):
-        davis_sequences(tmp_path)
 
 
 def test_rows_are_run_in_table_order_and_unknown_ones_refused():
