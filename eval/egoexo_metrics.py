@@ -1,12 +1,14 @@
 """Ego-Exo4D correspondence scores of one pair of masks, and of a set of existence answers, by the rules of the official scorer.
 
-Masks are at scoring size (long side 480). Which frames are scored, and reading them, is not here.
+Where its code is not what its documentation says, the documented measure stands beside it: `registered_contour_accuracy`,
+`centroid_error`. Masks are at scoring size (long side 480). Which frames are scored is egoexo_score.py's.
 """
 
 from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 
 from .metrics import boundary_f
@@ -30,12 +32,33 @@ def contour_accuracy(truth: np.ndarray, answer: np.ndarray) -> float:
     return boundary_f(truth, answer)
 
 
+def registered_contour_accuracy(truth: np.ndarray, answer: np.ndarray) -> float:
+    """CA as documented, of two masks, bool [H, W]: their boundary measure once both lie with their centroids in the middle of the frame.
+
+    Moved by whole pixels; what leaves the frame is cut off. An answer's place does not count, only its shape.
+    """
+    return boundary_f(_centred(truth), _centred(answer))
+
+
 def location_error(truth: np.ndarray, answer: np.ndarray) -> float:
     """LE of two masks, bool [H, W]: the distance of their boxes' midpoints over the diagonal of a 480 x 480 frame.
 
     Midpoints are whole pixels, rounded down. Lower is better. Source: the official code.
     """
-    return math.dist(_midpoint(truth), _midpoint(answer)) / LOCATION_SCALE
+    return midpoint_distance(truth, answer) / LOCATION_SCALE
+
+
+def midpoint_distance(truth: np.ndarray, answer: np.ndarray) -> float:
+    """Pixels between the middles of two masks' boxes, bool [H, W] each."""
+    return math.dist(_midpoint(truth), _midpoint(answer))
+
+
+def centroid_error(truth: np.ndarray, answer: np.ndarray) -> float:
+    """LE as documented, of two masks, bool [H, W]: the distance of their centroids over the frame's own diagonal, 0..1.
+
+    An empty mask is put in the middle of the frame.
+    """
+    return math.dist(_centroid(truth), _centroid(answer)) / math.hypot(*truth.shape)
 
 
 def _midpoint(mask: np.ndarray) -> tuple[int, int]:
@@ -44,6 +67,22 @@ def _midpoint(mask: np.ndarray) -> tuple[int, int]:
     if not len(rows):
         return mask.shape[0] // 2, mask.shape[1] // 2
     return int(columns[0] + columns[-1]) // 2, int(rows[0] + rows[-1]) // 2
+
+
+def _centroid(mask: np.ndarray) -> tuple[float, float]:
+    """(x, y) of the middle of a mask's pixels, of the frame for an empty one."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return (mask.shape[1] - 1) / 2, (mask.shape[0] - 1) / 2
+    return float(columns.mean()), float(rows.mean())
+
+
+def _centred(mask: np.ndarray) -> np.ndarray:
+    """A mask moved so that its centroid is in the middle of the frame."""
+    x, y = _centroid(mask)
+    height, width = mask.shape
+    shift = np.float32([[1, 0, round((width - 1) / 2 - x)], [0, 1, round((height - 1) / 2 - y)]])
+    return cv2.warpAffine(mask.view(np.uint8), shift, (width, height), flags=cv2.INTER_NEAREST).view(bool)
 
 
 def balanced_accuracy(exists: np.ndarray, confidence: np.ndarray) -> float:

@@ -1,17 +1,23 @@
-"""Questions about one image whose regions lie in another: the ego-exo cases, and what the video loop asks."""
+"""Questions about one image whose regions lie in another: the ego-exo cases with their metrics, and what the video loop asks."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from inputs import condition_of, fragile_json, fragile_names, picture, prompt_tensors, region_inputs, stacked_masks, text_of
+from psalm_stream.eval.metrics import jaccard
+from psalm_stream.eval.objectrelator import SampleScore, evaluated_truth, score_sample, totals
 from psalm_stream.psalm import preprocess
 from psalm_stream.psalm.prompt import tokenize
 from psalm_stream.psalm.segmenter import Segmenter
+from psalm_stream.stream.types import Proposals
 from results import picked_results, proposal_results
 from torch import Tensor
 from traces import Question, Trace, trace
-from walk import Case, Found, pixels, sizes
+from walk import Case, Found, Near, few, load_case, pixels, sizes
+
+LOCATION_SLACK = 1 / 180  # a box's middle moved by one pixel, over the smallest diagonal
+SHAPE_SLACK = 0.02  # of outlines of some hundred pixels, three are another's when one pixel of a mask is
 
 
 def view_case(case: Case, segmenter: Segmenter) -> tuple[Found, list[str]]:
@@ -30,11 +36,81 @@ def view_case(case: Case, segmenter: Segmenter) -> tuple[Found, list[str]]:
         results = proposal_results(prefix, logits["regions"][0], final, where)
         found |= values | results | picked_results(f"samples.{n}", results[f"{prefix}out.scores"])
         found[f"{prefix}out.fused"] = fused(found[f"json:samples.{n}.picked_query"], sample["ids"], results[f"{prefix}out.masks_packed"])
+        if "metrics" in sample:
+            found[f"json:samples.{n}.metrics"] = object_metrics(case, n, found)
+        else:
+            found[f"{prefix}out.gt"] = torch.from_numpy(evaluated_truth(truth_of(case, n), side))
         found[f"json:samples.{n}.valid_hw"] = where.valid_hw
         found[f"json:samples.{n}.vp_valid_hw"] = preprocess.geometry(pixels(sample["vp_image"]).shape[:2], side).valid_hw
         loose += fragile_names(prefix, sample, traced) + fragile_json(f"samples.{n}", sample, traced)
         found[f"json:samples.{n}.attn_mask_margin"] = traced.found["json:attn_mask_margin"]
+    if "totals" in case.told:
+        found["json:totals"] = printed_totals(case, found)
     return found, loose
+
+
+# -- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def truth_of(case: Case, sample: int) -> np.ndarray:
+    """The true masks of a sample, bool [K, H, W]; the evaluation runs do not record them, but are about the same pictures and objects."""
+    recorded = load_case(case.name.replace("objectrelator_eval", "egoexo"))
+    assert [s["ids"] for s in recorded.told["samples"]] == [s["ids"] for s in case.told["samples"]]
+    return np.stack([recorded.bits(f"s{sample}.gt.{i}").numpy() for i in case.told["samples"][sample]["ids"]])
+
+
+def sample_score(case: Case, sample: int, masks: Tensor, scores: Tensor) -> SampleScore:
+    """One sample as ObjectRelator scores it. masks: bool [Q, H, W]; scores: [Q, K]."""
+    truth = truth_of(case, sample)
+    proposals = Proposals(np.ascontiguousarray(scores.T), lambda queries: masks.numpy()[list(queries)])
+    names = [str(i) for i in case.told["samples"][sample]["ids"]]
+    return score_sample(names, proposals, evaluated_truth(truth, sizes()["image_size"]), truth)
+
+
+def object_metrics(case: Case, sample: int, found: Found) -> list[dict]:
+    """What is recorded of each object of a sample, from its masks, scores and fused map."""
+    prefix = f"s{sample}."
+    masks, ids = found[f"{prefix}out.masks_packed"], case.told["samples"][sample]["ids"]
+    truth = truth_of(case, sample)
+    scored = {o.name: o for o in sample_score(case, sample, masks, found[f"{prefix}out.scores"]).objects}
+    metrics = []
+    for true, object_id, query in zip(truth, ids, found[f"json:samples.{sample}.picked_query"], strict=True):
+        shown, picked = (found[f"{prefix}out.fused"] == object_id).numpy(), masks[query].numpy()
+        measured = scored[str(object_id)]
+        metrics.append(
+            {
+                "id": object_id,
+                "iou": near(jaccard(true, shown), few(true.size) / (true | shown).sum()),
+                "shape_acc": near(measured.shape, SHAPE_SLACK),
+                "existence": measured.existence,
+                "location": near(measured.location, LOCATION_SLACK),
+                "iou_unfused": near(jaccard(true, picked), few(true.size) / (true | picked).sum()),
+            }
+        )
+    return metrics
+
+
+def printed_totals(case: Case, found: Found) -> dict:
+    """What the evaluation prints at its end, from the masks and scores of all its samples."""
+    count = len(case.told["samples"])
+    scores = [sample_score(case, n, found[f"s{n}.out.masks_packed"], found[f"s{n}.out.scores"]) for n in range(count)]
+    total = totals({"take_0001": scores})
+    slack = sum(few(truth_of(case, n).size) for n in range(count)) / sum(score.union for score in scores)
+    return {
+        "TOTAL IOU": near(total.iou, slack),
+        "TOTAL LOCATION SCORE": near(total.location, LOCATION_SLACK),
+        "TOTAL SHAPE ACC": near(total.shape, SHAPE_SLACK),
+        "TOTAL EXISTENCE ACC": total.existence,
+        "total frames": float(total.samples),
+    }
+
+
+def near(value: float, margin: float) -> Near:
+    """A metric, and how far off a few pixels can take it."""
+    return Near(float(value), float(margin), 10 * float(margin))
+
+
+# -- the network ------------------------------------------------------------------------------------------------------
 
 
 def pair_of_images(

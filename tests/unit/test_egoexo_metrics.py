@@ -4,7 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from psalm_stream.eval.egoexo_metrics import balanced_accuracy, contour_accuracy, intersection_over_union, location_error
+from psalm_stream.eval.egoexo_metrics import (
+    balanced_accuracy,
+    centroid_error,
+    contour_accuracy,
+    intersection_over_union,
+    location_error,
+    registered_contour_accuracy,
+)
 
 EGO, EXO = (480, 480), (270, 480)
 SQUARE, TALL = ((100, 200), (100, 200)), ((100, 150), (200, 280))
@@ -50,3 +57,45 @@ def test_balanced_accuracy_is_the_mean_share_of_right_answers_over_the_cases_tha
 
 def test_balanced_accuracy_of_nothing_is_not_a_number():
     assert math.isnan(balanced_accuracy(np.zeros(0, bool), np.zeros(0)))
+
+
+# -- the measures as documented ---------------------------------------------------------------------------------------
+
+TAIL = mask(EGO, SQUARE, ((100, 110), (200, 300)))
+CORNER = mask(EXO, ((0, 40), (0, 60)))
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (0, 10), (-37, 120), (80, 180)])
+def test_a_registered_contour_does_not_depend_on_where_the_answer_lies(shift):
+    truth, answer = mask(EGO, SQUARE), np.roll(mask(EGO, SQUARE), shift, axis=(0, 1))
+    assert registered_contour_accuracy(truth, answer) == 1
+    assert (contour_accuracy(truth, answer) == 1) == (shift == (0, 0))
+
+
+def test_a_registered_contour_is_worse_for_another_shape():
+    assert 0.3 < registered_contour_accuracy(mask(EGO, SQUARE), TAIL) < 0.9
+
+
+@pytest.mark.parametrize(("truth", "answer", "expected"), [(mask(EXO), mask(EXO), 1), (mask(EXO), CORNER, 0), (CORNER, mask(EXO), 0)])
+def test_a_registered_contour_of_an_empty_mask_is_right_only_for_an_empty_one(truth, answer, expected):
+    assert registered_contour_accuracy(truth, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("truth", "answer", "pixels"),
+    [
+        (mask(EGO, SQUARE), mask(EGO, ((100, 200), (110, 210))), 10),
+        (mask(EXO, TALL), mask(EXO, ((110, 160), (200, 280))), 10),
+        (mask(EXO), mask(EXO), 0),
+        (CORNER, mask(EXO), math.hypot(239.5 - 29.5, 134.5 - 19.5)),  # the middle of the frame, its axes not swapped
+        (mask(EGO, SQUARE), TAIL, math.hypot(1000 * 100 / 11000, 1000 * 45 / 11000)),  # a tenth of the mass, 100 right and 45 up
+    ],
+)
+def test_the_documented_location_error_is_between_centroids_over_the_true_diagonal(truth, answer, pixels):
+    assert centroid_error(truth, answer) == pytest.approx(pixels / math.hypot(*truth.shape), abs=1e-12)
+
+
+def test_the_official_location_error_of_an_empty_exo_answer_depends_on_swapped_axes():
+    right = mask(EXO, ((105, 165), (200, 280)))  # in the middle of the frame: an empty answer is put there, if its axes are right
+    assert centroid_error(right, mask(EXO)) == pytest.approx(0, abs=2e-3)
+    assert location_error(right, mask(EXO)) > 0.2
