@@ -3,7 +3,8 @@
 Two witnesses speak for every object. The condition score says how much a proposal looks like it; motion says where it must be.
 As long as motion carries a mask, a proposal replaces it only where both agree: nets damage good masks (on DAVIS dev a small one
 returned IoU 34-50 for a true previous mask, carrying it kept 86), and random proposals rarely agree by chance. The condition alone
-decides where motion has nothing to say, or has gone unconfirmed for too long about an object the model had found before.
+decides where motion has nothing to say, or has gone unconfirmed for too long about an object the model had found before. So it does for
+an object that is looked for by how it looks in another view (cross_view.py): it is taken to be found when it is trusted, and else absent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ..stream.rle import area, decode, encode
 from ..stream.types import ObjectState, ObjectStatus, Proposals, Region, Remembered, Request, Shape, ViewState
 from .answer import Answer
+from .cross_view import looked_for
 from .overlap import best_distinct, corrected, disjoint, outlined_by, pair_iou, stack
 from .visual_prompts import meets
 
@@ -35,7 +37,11 @@ TOP_QUERIES = 10  # proposals looked at for each object; only these are upsample
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One object on one frame. state: None when it was only just drawn; drawn: that shape and its region; carried: bool [H, W] or None."""
+    """One object on one frame.
+
+    state: None when it was only just drawn, or is looked for by how it looks in another view; drawn: that shape and its region; carried:
+    bool [H, W] or None.
+    """
 
     object_id: int
     state: ObjectState | None
@@ -46,7 +52,12 @@ class Track:
     @property
     def found(self) -> bool:
         """Whether the model was trusted on this object before."""
-        return self.state is not None and self.state.memory is not None
+        return self.state is not None and (self.state.memory is not None or not self.state.prompted)
+
+    @property
+    def new_here(self) -> bool:
+        """Whether nothing but another view says how it looks."""
+        return self.state is None and self.drawn is None
 
     @property
     def overdue(self) -> bool:
@@ -92,6 +103,7 @@ def settle(
     evidence = _evidence(tracks, request, proposals, given)
     worth = np.array([_worth(track, evidence, k, motion) for k, track in enumerate(tracks)]).reshape(evidence.condition.shape)
     picks, disputed = _without_duplicates(best_distinct(worth), worth, evidence.masks)
+    picks = [None if k in disputed and track.new_here else picks[k] for k, track in enumerate(tracks)]
     chosen = [_choose(track, picks[k], evidence, k) for k, track in enumerate(tracks)]
     size_hw = request.frame.size_hw
     claims = [*given.values(), *(np.zeros(size_hw, bool) if mask is None else mask for _, _, mask in chosen)]
@@ -112,8 +124,10 @@ def settle(
 def _tracks(view: ViewState, request: Request, given: Mapping[int, np.ndarray], carried: Mapping[int, np.ndarray]) -> list[Track]:
     asked = {region.object_id: region for region in request.condition.regions}
     drawn = {p.object_id: (p.shape, asked[p.object_id].mask) for p in view.pending if p.object_id not in given}
-    known = [o for o in view.objects if o.object_id not in drawn and o.object_id not in given]
+    elsewhere = looked_for(request)
+    known = [o for o in view.objects if o.object_id not in {*drawn, *given, *elsewhere}]
     tracks = [Track(o.object_id, o, None, carried.get(o.object_id), o.object_id in asked) for o in known]
+    tracks += [Track(object_id, None, None, None, True) for object_id in sorted(elsewhere)]
     return tracks + [Track(object_id, None, shape_region, None, True) for object_id, shape_region in drawn.items()]
 
 
@@ -149,7 +163,7 @@ def _worth(track: Track, evidence: Evidence, row: int, motion: str) -> np.ndarra
     elif track.carried is not None:
         allowed = ((agreement >= AGREEMENT) & (condition >= SEEN_SCORE)) | (track.overdue & (condition >= TRUSTED_SCORE))
     else:
-        stayed = motion == "off" and track.state.misses == 0
+        stayed = motion == "off" and track.state is not None and track.state.misses == 0
         allowed = condition >= (SEEN_SCORE if stayed else TRUSTED_SCORE)
     allowed &= (evidence.foreign[row] <= DUPLICATE_IOU) & evidence.masks.any(axis=(1, 2))
     return np.where(allowed, condition * (1 + agreement) / 2, 0.0)

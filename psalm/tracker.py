@@ -9,7 +9,7 @@ official_policy.py. numpy and OpenCV; no sockets, no clocks, no tensors.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -36,7 +36,7 @@ from ..stream.types import (
     TrackState,
     ViewState,
 )
-from . import honest_policy, official_policy
+from . import cross_view, honest_policy, official_policy
 from .answer import Answer
 from .motion import carry
 from .visual_prompts import rasterize
@@ -53,12 +53,15 @@ class Rules:
     policy: honest decides from predictions alone; official repeats the DAVIS loop. motion, for honest: on, masks carried by motion
     judge proposals and stand in for them; off, the model alone; only, motion alone, the model is asked just what a drawn prompt
     means. The official loop knows no motion. oracle, for official: the ids that exist, in the order asked, by frame index; a frame
-    it does not name has all. Raises BadConfig.
+    it does not name has all. max_skew_s, for honest: frames of two views captured within it show the same moment, so that an object of
+    one is looked for in the other (cross_view.py); 0: every view is on its own, as in the official loop, and with motion alone. Raises
+    BadConfig.
     """
 
     policy: str = "honest"
     motion: str = "on"
     oracle: Mapping[int, tuple[int, ...]] | None = None
+    max_skew_s: float = 0.5
 
     def __post_init__(self) -> None:
         for name, value, allowed in (("policy", self.policy, POLICIES), ("motion", self.motion, MOTIONS)):
@@ -75,6 +78,9 @@ class Rules:
 def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     """Put a prompt down for its view's next frame; an object that was waiting there under the same id is replaced.
 
+    An id is one object in all views of the session: it may be corrected in any of them, and is removed from all. Named anew in a view where
+    it was prompted before, it is also looked for anew in those where it was only found; a view in which a user named it keeps its own.
+
     Raises BadPrompt for another session's prompt, one that says nothing or names an id twice, a correction or removal of an object that is
     not tracked, or mask prompts of one frame that overlap or differ in size: each mask is to be returned unchanged, and answered masks
     never overlap.
@@ -87,13 +93,14 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
         raise BadPrompt(f"prompt {prompt.prompt_id} names object {twice[0]} more than once; merge its shapes into one")
-    view = state.views.get(prompt.key.view, ViewState())
-    _check_tracked(view, prompt, ids if prompt.correct else prompt.remove)
-    kept = tuple(o for o in view.objects if o.object_id not in prompt.remove)
-    masks = {object_id: rle for object_id, rle in view.masks.items() if object_id not in prompt.remove}
+    _check_tracked(state, prompt, ids if prompt.correct else prompt.remove)
+    before = state.views.get(prompt.key.view, ViewState())
+    renewed = {o.object_id for o in before.objects if o.prompted and o.object_id in ids}
+    views = {name: cross_view.without(view, set(prompt.remove), renewed) for name, view in state.views.items()}
+    view = views.get(prompt.key.view, before)
     pending = (*(p for p in view.pending if p.object_id not in ids), *prompt.objects)
     _check_disjoint(pending)
-    after = _with_view(state, prompt.key, replace(view, objects=kept, masks=masks, pending=pending))
+    after = _with_view(replace(state, views=views), prompt.key, replace(view, pending=pending))
     return replace(after, prompt_ids=(*state.prompt_ids, prompt.prompt_id)[-REMEMBERED_PROMPTS:], lost=state.lost and not prompt.objects)
 
 
@@ -113,17 +120,20 @@ def without_misfits(state: TrackState, frame: Frame) -> tuple[TrackState, str]:
 
 
 def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
-    """What the model is asked about a frame; None when its view knows no object yet.
+    """What the model is asked about a frame; None when its view knows no object, and no other view shows one.
 
-    Regions: what is remembered of each object, then what was drawn on this very frame. carried (honest policy): the previous masks
+    Regions: what is remembered of each object, then how objects look in other views that are looked for here (honest policy), then what was
+    drawn on this very frame. carried (honest policy): the previous masks
     brought here by motion, or with motion off where they were; for an object prompted anew, what was drawn. Raises BadPrompt for
     a waiting prompt that does not fit this frame, Undecodable.
     """
     view = state.views.get(frame.key.view, ViewState())
-    if not view.objects and not view.pending:
+    joined = rules.policy == "honest" and rules.motion != "only"
+    elsewhere = cross_view.regions(state, frame, rules.max_skew_s) if joined else ()
+    if not view.objects and not view.pending and not elsewhere:
         return None
     drawn = [(p, rasterize(p.shape, frame.size_hw)) for p in view.pending]
-    known = _known(view)
+    known = _known(view, {region.object_id for region in elsewhere})
     if rules.policy == "official":
         everyone = tuple(sorted(o.object_id for o in known))
         remembered = official_policy.regions(known, (rules.oracle or {}).get(frame.key.index, everyone))
@@ -133,7 +143,7 @@ def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     carried = {}
     if rules.policy == "honest":
         carried = _carried(view, known, frame, rules.motion != "off") | {region.object_id: region.mask for region in new}
-    return Request(frame, Regions(remembered + new), carried, zlib.crc32(str(frame.key).encode()))
+    return Request(frame, Regions(remembered + elsewhere + new), carried, zlib.crc32(str(frame.key).encode()))
 
 
 def settle(
@@ -142,7 +152,8 @@ def settle(
     """The session after this frame, and the answer to it. request and proposals: what `plan` asked and the model said; None for no prompt.
 
     Mask prompts come back as they were given, with score 1; other masks never overlap them or each other. Objects keep their ids while
-    absent. `applied` and `ms` are left to the caller.
+    absent; one that was looked for by how it looks in another view and not found is answered absent, and not known here. `applied` and
+    `ms` are left to the caller.
     """
     if request is None or proposals is None:
         return state, MaskFrame(frame.key, frame.t_ns, frame.size_hw, FrameStatus.NO_PROMPT, (), model_digest)
@@ -154,23 +165,31 @@ def settle(
         answers, trusted = honest_policy.settle(view, request, proposals, given, rules.motion)
     prompts = {p.object_id: p for p in view.pending}
     answers += [Answer(object_id, ObjectStatus.SEEN, 1.0, prompts[object_id].shape.rle, None) for object_id in given]
-    objects = tuple(_next_object(answer, view.object(answer.object_id), prompts.get(answer.object_id), frame) for answer in answers)
-    labels = {o.object_id: o.label for o in objects}
+    looked_for = {object_id: cross_view.label(state, object_id) for object_id in cross_view.looked_for(request)}
+    objects = tuple(
+        _next_object(answer, view.object(answer.object_id), prompts.get(answer.object_id), frame)
+        for answer in answers
+        if answer.object_id not in looked_for
+    )
+    found = [answer for answer in answers if answer.object_id in looked_for and answer.rle is not None]
+    objects += tuple(ObjectState(a.object_id, looked_for[a.object_id], Remembered(frame, a.rle), prompted=False) for a in found)
+    labels = looked_for | {o.object_id: o.label for o in objects}
     answers.sort(key=lambda answer: answer.object_id)
     masks = {a.object_id: a.rle for a in answers if a.rle is not None}
     said = tuple(ObjectMask(a.object_id, labels[a.object_id], a.status, a.score, a.rle) for a in answers)
     status = FrameStatus.OK if trusted else FrameStatus.DISTRUSTED
-    after = _with_view(state, frame.key, ViewState(objects, (), frame, masks))
+    after = _with_view(state, frame.key, ViewState(objects, (), frame if objects else None, masks))
     return after, MaskFrame(frame.key, frame.t_ns, frame.size_hw, status, said, model_digest)
 
 
-def _check_tracked(view: ViewState, prompt: Prompt, ids: Sequence[int]) -> None:
-    known = {o.object_id for o in (*view.objects, *view.pending)}
+def _check_tracked(state: TrackState, prompt: Prompt, ids: Sequence[int]) -> None:
+    known = {o.object_id for view in state.views.values() for o in (*view.objects, *view.pending)}
     if unknown := sorted(set(ids) - known):
         tracked = ", ".join(map(str, sorted(known))) or "nothing"
+        views = ", ".join(f"{prompt.key.session}/{name}" for name in {prompt.key.view: None} | dict(state.views))
         raise BadPrompt(
-            f"prompt {prompt.prompt_id}: object {unknown[0]} is not tracked in {prompt.key.session}/{prompt.key.view}, "
-            f"which tracks {tracked}; name it in a prompt that adds it"
+            f"prompt {prompt.prompt_id}: object {unknown[0]} is not tracked in {views}, which tracks {tracked}; "
+            "name it in a prompt that adds it"
         )
 
 
@@ -184,9 +203,9 @@ def _check_disjoint(pending: tuple[ObjectPrompt, ...]) -> None:
             raise BadPrompt(f"mask prompts of objects {one} and {two} share {shared} pixels, expected none; give each pixel to one")
 
 
-def _known(view: ViewState) -> tuple[ObjectState, ...]:
-    """The objects of a view that are not prompted anew on its next frame."""
-    anew = {p.object_id for p in view.pending}
+def _known(view: ViewState, elsewhere: Collection[int] = ()) -> tuple[ObjectState, ...]:
+    """The objects of a view that are not prompted anew on its next frame, nor looked for by how they look elsewhere."""
+    anew = {*elsewhere, *(p.object_id for p in view.pending)}
     return tuple(o for o in view.objects if o.object_id not in anew)
 
 

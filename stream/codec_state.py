@@ -21,9 +21,13 @@ def write_state(state: TrackState) -> dict[str, Any]:
     def note(frame: Frame | None) -> Any:
         return frame and write_key(frames.setdefault(frame.key, frame).key)
 
+    def track(o: ObjectState) -> Any:
+        item = o.object_id, o.label, remember(o.anchor), remember(o.memory), o.misses
+        return item if o.prompted else (*item, False)  # what was prompted is written as it was before objects were found across views
+
     views = {
         name: {
-            "objects": [(o.object_id, o.label, remember(o.anchor), remember(o.memory), o.misses) for o in view.objects],
+            "objects": [track(o) for o in view.objects],
             "pending": [write_object_prompt(p) for p in view.pending],
             "previous": note(view.previous),
             "masks": [(object_id, write_rle(rle)) for object_id, rle in view.masks.items()],
@@ -49,10 +53,11 @@ def read_state(body: Any) -> TrackState:
         return item and Remembered(frames[read_key(item[0])], read_rle(item[1]))
 
     def tracked(item: Any) -> ObjectState:
-        object_id, label, anchor, memory, misses = item
+        object_id, label, anchor, memory, misses, prompted = item if len(item) == 6 else (*item, True)
         if anchor is None:
             raise ValueError(f"object {object_id} has no anchor")
-        return ObjectState(typed(object_id, int), typed(label, str), remembered(anchor), remembered(memory), typed(misses, int))
+        known = remembered(anchor), remembered(memory)
+        return ObjectState(typed(object_id, int), typed(label, str), *known, typed(misses, int), typed(prompted, bool))
 
     views = {
         typed(name, str): ViewState(

@@ -119,8 +119,8 @@ class ObjectPrompt:
 class Prompt:
     """Objects named, corrected or removed. Travels in the topic of the frames and applies to the first of its view after it.
 
-    prompt_id: one that was applied before is not applied again. correct: the objects must be tracked already. remove: ids that are to be
-    forgotten. The index of `key` says what the prompt was drawn on; order alone decides where it applies.
+    prompt_id: one that was applied before is not applied again. correct: the objects must be tracked already, in any view. remove: ids that
+    are to be forgotten, in every view. The index of `key` says what the prompt was drawn on; order alone decides where it applies.
     """
 
     key: FrameKey
@@ -211,13 +211,18 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class ObjectState:
-    """One tracked object of a view. anchor: as prompted; memory: as last trusted; misses: frames since it was last seen."""
+    """One tracked object of a view.
+
+    anchor: as prompted, or as first found; memory: as last trusted; misses: frames since it was last seen; prompted: whether a user named
+    it in this view, and it was not found here by how it looks in another.
+    """
 
     object_id: int
     label: str
     anchor: Remembered
     memory: Remembered | None = None
     misses: int = 0
+    prompted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +245,7 @@ class ViewState:
 
 @dataclass(frozen=True, slots=True)
 class TrackState:
-    """The state of a session, its views by name.
+    """The state of a session, its views by name. An id is one object, in whichever views it is tracked.
 
     applied: log offset of the last record this state contains (-1: none); answered: frames so far; prompt_ids: of the prompts applied, the
     oldest first; lost: its memory is gone, and no frame can be answered before the next prompt.

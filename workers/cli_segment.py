@@ -23,6 +23,7 @@ def segment_worker_command(
     weights: Annotated[str | None, knob("weights", "FOLDER|HUB_ID")] = None,
     policy: Annotated[str | None, knob("policy", "honest|official")] = None,
     motion: Annotated[str | None, knob("motion", "on|off|only")] = None,
+    max_skew_s: Annotated[float | None, knob("max_skew_s", "SECONDS")] = None,
     device: Annotated[str | None, knob("device", "DEVICE")] = None,
     dtype: Annotated[str | None, knob("dtype", "float32|float16|bfloat16")] = None,
     threads: Annotated[int | None, knob("threads", "N")] = None,

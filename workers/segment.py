@@ -27,6 +27,7 @@ from .settings import Settings
 
 log = logging.getLogger(__name__)
 TRIMMED_EVERY = 8  # records
+POLL_S = 0.2  # a poll waits no longer for the first record
 LAST_TURNS = 0.3  # weight of the newest turn in the running mean of seconds a record
 
 
@@ -71,7 +72,7 @@ class SegmentWorker:
             if self.failed:
                 self._forget()
             self._rebuild()
-            while (polled := self.bus.poll(self._limit(), 0 if self.rebuilds else self.settings.poll_timeout_s)).changed:
+            while (polled := self.bus.poll(self._limit(), 0 if self.rebuilds else POLL_S)).changed:
                 self._take_over(polled)
                 self._rebuild()
             if polled.records:

@@ -99,7 +99,7 @@ def serve(settings: Settings, model: Model, stop: Stop, health_port: int) -> Non
         slot = settings.slot or stack.enter_context(own_slot(group))
         store = stack.enter_context(closing(RedisStore(at.redis, f"{identity(at.cluster)}/{group}")))
         bus = stack.enter_context(closing(KafkaBus(at.cluster, Member(group, slot, poll_interval_s))))
-        worker = SegmentWorker(bus, store, model, Rules(settings.policy, settings.motion), settings)
+        worker = SegmentWorker(bus, store, model, Rules(settings.policy, settings.motion, max_skew_s=settings.max_skew_s), settings)
         worker.record_s, worker.on_commit = call_s, metrics.answered
         log.info("worker %s answers %sframes; one model call took %.2f s; health on port %d", slot, settings.topic_prefix, call_s, port)
         _turn_until(stop, worker, flow, metrics)

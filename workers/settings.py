@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     sampled_regions: bool = Field(False, description="Pool a region at PSALM's 256 seeded points instead of all its pixels")
     policy: Literal["honest", "official"] = Field("honest", description="From predictions alone, or as the official DAVIS loop decides")
     motion: Literal["on", "off", "only"] = Field("on", description="Optical flow beside the model, without it, or instead of it")
+    max_skew_s: float = Field(
+        0.5, ge=0, description="Frames of two views taken within it, in seconds, show one moment; 0: views not joined"
+    )
     kafka: str = Field("", description="Kafka brokers, HOST:PORT,...")
     kafka_properties: str = Field("", description="File of Kafka client properties (TLS, SASL), as librdkafka names them")
     redis: str = Field("", repr=False, description="Redis, redis://[USER:PASSWORD@]HOST:PORT/DB, or rediss:// for TLS")
@@ -40,7 +43,6 @@ class Settings(BaseSettings):
     batch_size: int = Field(1, ge=1, description="Frames, each of another session, that the model answers together")
     turn_records: int = Field(16, ge=1, description="Records of the log that one checkpoint answers at most")
     turn_budget_s: float = Field(2.0, gt=0, description="Seconds a checkpoint may be away; a turn takes the records it has time for")
-    poll_timeout_s: float = Field(0.2, gt=0, description="How long a poll waits for the first record, in seconds")
     cached_sessions: int = Field(64, ge=0, description="Sessions whose state is kept unpacked between turns")
     snapshot_every: int = Field(50, ge=1, description="Frames of a session between two snapshots of its state in the log")
     max_lag_s: float | None = Field(None, gt=0, description="Live frames older than this are answered late, without masks; unset: never")

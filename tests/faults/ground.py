@@ -186,7 +186,7 @@ class Run:
         """A new worker, in the place of another one or its own, that takes some records a turn."""
         forget = knobs.pop("forget", None)
         timing = replace(self.timing, **{field.name: knobs.pop(field.name) for field in fields(Timing) if field.name in knobs})
-        settings = {"turn_records": self.rng.randint(1, 6), "poll_timeout_s": 0.1} | self.knobs | knobs
+        settings = {"turn_records": self.rng.randint(1, 6)} | self.knobs | knobs
         slot = slot or f"slot-{len(self.workers)}"
         member = Member(self.group, slot, timing.poll_interval_s, timing.session_s, timing.transaction_s)
         log = str(self.folder / f"worker-{len(self.workers)}.log")

@@ -123,11 +123,17 @@ def test_a_state_read_back_from_the_store_gives_the_same_answers_as_one_kept(cac
     assert kept == reread
 
 
-def test_views_of_one_session_are_answered_each_with_its_own_objects():
+@pytest.mark.parametrize(
+    ("max_skew_s", "expected"),
+    [(0.5, {("left", 1), ("left", 2), ("right", 1), ("right", 2)}), (0.0, {("left", 1), ("right", 2)})],
+    ids=["joined", "each on its own"],
+)
+def test_an_object_prompted_in_one_view_of_a_session_has_its_id_in_every_view_that_is_joined(max_skew_s, expected):
     left, right = frames(4, view="left"), frames(4, view="right")
     both = [frame for pair in zip(left, right, strict=True) for frame in pair]
-    found = answers(both, mask_prompt(0, 1, view="left"), mask_prompt(0, 2, view="right"))
-    assert {(a.key.view, o.object_id) for a in found for o in a.objects} == {("left", 1), ("right", 2)}
+    prompts = mask_prompt(0, 1, view="left"), mask_prompt(0, 2, view="right")
+    found = answers(both, *prompts, rules=Rules(max_skew_s=max_skew_s))
+    assert {(a.key.view, o.object_id) for a in found for o in a.objects} == expected
 
 
 def test_nothing_is_kept_of_a_clip_that_has_ended():

@@ -1,6 +1,7 @@
 """Settings: flag over environment over default, and no typo in silence."""
 
 import pytest
+from psalm_stream.psalm.tracker import Rules
 from psalm_stream.stream.errors import BadConfig
 from psalm_stream.workers.settings import Settings, read_settings
 
@@ -49,3 +50,7 @@ def test_settings_cannot_be_changed():
 def test_there_are_at_most_twenty_knobs_and_each_says_what_it_is():
     assert len(Settings.model_fields) <= 20
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_views_are_joined_the_same_whether_rules_are_made_of_settings_or_of_nothing():
+    assert Settings().max_skew_s == Rules().max_skew_s
