@@ -21,10 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .cli_dev import dev_app
-from .cli_images import segment_command
 from .cli_eval import eval_app, score_app
+from .cli_images import segment_command
 from .cli_ingest import mount as mount_ingest
 from .cli_masks import masks_command
+from .cli_score_images import mount as mount_image_scores
 from .cli_segment import segment_worker_command
 from .cli_topics import topics_app
 from .console import INTERRUPTED, clean_errors, knob, out
@@ -246,6 +247,7 @@ def _by_part(tensors: list[str]) -> list[str]:
 # In the order of --help, after run and demo
 app.command("segment")(segment_command)
 app.add_typer(eval_app, name="eval", help="Run a benchmark, or compare two of its results.")
+mount_image_scores(score_app)
 app.add_typer(score_app, name="score", help="Score masks that are there already, made by any method.")
 app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
 mount_ingest(app)
