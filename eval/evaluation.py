@@ -20,10 +20,10 @@ from ..stream.types import MaskFrame, ObjectStatus
 from ..workers.run import refuse_results
 from ..workers.tally import Tally
 from .davis import Davis, DavisSequence
+from .report_page import REPORT
 from .results import RECORD, Results, SequenceResult, SequenceRun, dataset_of, mask_path, read_results, score_masks, write_results
 from .tracking import Tracker
 
-REPORT = "report.html"
 DIGEST = "weights_digest"
 NOT_COMPARED = ("root", "listed", "weights", "bus", "machine", "cpus")  # the same masks come of others
 

@@ -225,13 +225,13 @@ def _progress(say: Console, davis: Davis, doing: str) -> Iterator[Callable[[int]
 def _conclude(results: Results, davis: Davis, folder: Path, say: Console) -> None:
     """Write what a finished evaluation leaves behind, and show its table."""
     from ..eval.report import scores_table
+    from ..eval.report_page import write_report
     from ..eval.results import write_csvs, write_results
 
     write_results(folder, results)
+    report = write_report(folder, results, davis)
     csvs = write_csvs(folder, results)
     say.print(scores_table(results))
     for remark in results.remarks:
         say.print(f"[yellow]note[/] {escape(remark)}", soft_wrap=True)
-    say.print(
-        f"report in [bold]{escape(str(folder / 'report.html'))}[/]; results.json, {', '.join(path.name for path in csvs)}", soft_wrap=True
-    )
+    say.print(f"report in [bold]{escape(str(report))}[/]; results.json, {', '.join(path.name for path in csvs)}", soft_wrap=True)
