@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as coco
 
 from ..psalm.postprocess import official_ground_truth
 from ..psalm.preprocess import geometry, pad_mask
-from .referring_files import mask_of
+from .referring_files import draw_coco, mask_of
 
 
 def official_truth(segmentations: Sequence[Any], size_hw: tuple[int, int], side: int) -> np.ndarray | None:
@@ -29,7 +28,7 @@ def official_truth(segmentations: Sequence[Any], size_hw: tuple[int, int], side:
         if isinstance(segmentation, list):
             scale = np.array([where.valid_hw[1] / size_hw[1], where.valid_hw[0] / size_hw[0]])
             scaled = [(np.array(polygon, float).reshape(-1, 2) * scale).clip(0, side).ravel().tolist() for polygon in segmentation]
-            padded |= coco.decode(coco.merge(coco.frPyObjects(scaled, side, side))).astype(bool)
+            padded |= draw_coco(scaled, (side, side))
         else:
             padded |= pad_mask(mask_of(segmentation, size_hw), side)
     if not padded.any():

@@ -82,7 +82,7 @@ def mask_of(segmentation: Any, size_hw: tuple[int, int], polygons: Literal["offi
                 cv2.fillPoly(canvas, [np.array(polygon, float).reshape(-1, 2).astype(np.int32)], 1)
             return canvas.astype(bool)
         if isinstance(segmentation, list):
-            return coco.decode(coco.merge(coco.frPyObjects(segmentation, *size_hw))).astype(bool)
+            return draw_coco(segmentation, size_hw)
         size, counts = tuple(segmentation["size"]), segmentation["counts"]
         if isinstance(counts, list):
             counts = coco.frPyObjects(segmentation, *size)["counts"]
@@ -94,6 +94,11 @@ def mask_of(segmentation: Any, size_hw: tuple[int, int], polygons: Literal["offi
     if mask.shape != tuple(size_hw):
         raise BadInput(f"run-length is of {mask.shape}, its picture {tuple(size_hw)} (height, width); send it at source size")
     return mask
+
+
+def draw_coco(polygons: list[list[float]], size_hw: tuple[int, int]) -> np.ndarray:
+    """All of several polygons by COCO's rules, bool [H, W]."""
+    return decode(Rle(tuple(size_hw), coco.merge(coco.frPyObjects(polygons, *size_hw))["counts"]))
 
 
 def union_of(segmentations: tuple[Any, ...], size_hw: tuple[int, int], polygons: Literal["official", "coco"] = "official") -> np.ndarray:

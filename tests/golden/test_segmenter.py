@@ -1,4 +1,4 @@
-"""`segment` itself, as the service calls it: requests made of golden pictures give the recorded scores, alone or in one batch."""
+"""`segment` and `look`, as the service and picture tasks call them: requests made of golden pictures give what is recorded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import numpy as np
 import pytest
 import torch
 from inputs import RADII, condition_of
+from psalm_stream.eval.referring_files import Question
+from psalm_stream.eval.referring_metrics import overlap, score
+from psalm_stream.eval.referring_scores import score_answers
 from psalm_stream.psalm import weights
+from psalm_stream.psalm.findings import Findings
+from psalm_stream.psalm.postprocess import PANOPTIC_SCORE
 from psalm_stream.psalm.regions import points_from_indices
 from psalm_stream.psalm.segmenter import Segmenter
 from psalm_stream.psalm.visual_prompts import grow
+from psalm_stream.stream.coco import rle_json
+from psalm_stream.stream.rle import encode
 from psalm_stream.stream.types import Frame, FrameKey, Proposals, Region, Regions, Request
 from results import in_order_of
 from torch import Tensor
-from walk import FRAGILE, FRAGILE_MARGIN, GOLDEN, SCORE, Case, case_names, few, load_case, unpack
+from walk import FRAGILE, FRAGILE_MARGIN, GOLDEN, SCORE, Case, case_names, few, load_case, sizes, unpack
 
 TASKS = {name: str(load_case(name).told.get("task")) for name in case_names()}
 CATEGORIES = [name for name, task in TASKS.items() if task in ("panoptic", "instance")]
+MAPS = [name for name, task in TASKS.items() if task in ("panoptic", "semantic")]
 SENTENCES = [name for name, task in TASKS.items() if task == "referring"]
 REGIONS = [name for name, task in TASKS.items() if task == "region" and "in.prompt_masks_original" in load_case(name).tensors]
 PAIRS = [name for name, task in TASKS.items() if task.startswith("egoexo")]
@@ -89,6 +97,71 @@ def test_sentences_asked_of_the_service_score_as_recorded(name: str, segmenter: 
     order = in_order_of(torch.arange(proposals.scores.shape[1]), case.tensors["out.topk_query_index"])
     assert_scores(proposals.scores[0][order], case.tensors["out.scores"])
     assert_masks(proposals.masks(order.tolist()), case)
+
+
+def looked(segmenter: Segmenter, case: Case) -> Findings:
+    """What a fresh Segmenter finds."""
+    return Segmenter(segmenter.network, segmenter.tokenizer, segmenter.digest).look([request_of(case)])[0]
+
+
+def assert_same_pixels(found: Tensor, recorded: Tensor) -> None:
+    assert found.shape == recorded.shape
+    assert (found != recorded).sum() <= few(found.numel())
+
+
+@pytest.mark.parametrize("name", [name for name in CATEGORIES if TASKS[name] == "panoptic"])
+def test_categories_looked_for_part_the_picture_as_recorded(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    found = looked(segmenter, case).panoptic([bool(thing) for thing in case.told["is_thing"]])
+    assert_same_pixels(found.ids, case.tensors["out.panoptic_seg"])
+    segments = [{"id": s.id, "isthing": s.is_thing, "category_id": s.label} for s in found.segments]
+    assert segments == case.told["segments_info"]
+    assert all(PANOPTIC_SCORE < s.score <= 1 for s in found.segments)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_categories_looked_for_give_every_pixel_the_recorded_one(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    numbers = looked(segmenter, case).semantic("source" if TASKS[name] == "panoptic" else "padded")
+    assert_same_pixels(numbers, case.tensors["out.sem_seg_argmax"].long())
+
+
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_categories_looked_for_give_the_recorded_instances(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    things = [bool(thing) for thing in case.told["is_thing"]] if TASKS[name] == "panoptic" else None
+    found, pairs = looked(segmenter, case).instances(things), case.tensors["out.topk_flat_index_before_thing_filter"]
+    order = in_order_of(found.queries * len(case.told["is_thing"]) + found.labels, pairs)
+    assert_scores(found.scores[order].numpy(), case.tensors["out.scores"])
+    assert_masks(found.masks[order].numpy(), case)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_sentence_looked_for_generally_means_the_recorded_pixels(name: str, segmenter: Segmenter) -> None:
+    case = load_case(name)
+    recorded = unpack(case.tensors["out.gref_0.6.pred_packed"], case.told["out_masks_shape"][1:])
+    assert_same_pixels(looked(segmenter, case).referred("official"), recorded)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_a_sentence_is_scored_as_recorded(name: str) -> None:
+    case = load_case(name)
+    truth = unpack(case.tensors["out.gt_mask_packed"], case.told["out_masks_shape"][1:]).numpy()
+    for answered, metric in (("out.top1.pred_packed", "metric_top1"), ("out.gref_0.6.pred_packed", "metric_gref_0.6")):
+        figures = overlap(truth, unpack(case.tensors[answered], truth.shape).numpy())
+        assert [figures.shared, figures.either] == [case.told[metric][part][1] for part in ("intersection", "union")]
+        assert score([figures]).giou == pytest.approx(case.told[metric]["iou"][1], abs=1e-7)  # recorded in float32
+
+
+@pytest.mark.parametrize("name", [name for name in REGIONS if "gt_polygons" in load_case(name).told])
+def test_regions_are_scored_as_recorded_against_the_official_truth(name: str) -> None:
+    case = load_case(name)
+    masks = unpack(case.tensors["out.masks_packed"], case.told["out_masks_shape"]).numpy()[case.tensors["out.pick"].numpy()]
+    questions = [Question(str(k), "", masks.shape[1:], segmentations=(p,)) for k, p in enumerate(case.told["gt_polygons"])]
+    answers = {str(k): rle_json(encode(mask.astype(bool))) for k, mask in enumerate(masks)}
+    found, metric = score_answers(questions, answers, side=sizes()["image_size"]).official, case.told["metric"]
+    assert found.ciou == metric["intersection"][1] / metric["union"][1]
+    assert found.giou == pytest.approx(metric["giou"][1], abs=1e-7)
 
 
 @pytest.mark.parametrize("name", REGIONS)
