@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 WIDE, NARROW = 1040, 510  # of a chart that has its page's width, and of one of two side by side; a unit is about a pixel
 LEFT, RIGHT, TOP = 30, 6, 10
-PLOT, STRIP, AXIS = 130, 7, 16  # heights: of the lines, of the band of statuses, of the frame names
+PLOT, STRIP, AXIS = 130, 7, 20  # heights: of the lines, of the band of statuses, of the frame names
 TICK = 80  # width a frame's name needs
 
 

@@ -39,7 +39,7 @@ class Result:
 def table(results: Sequence[Result], titles: dict[str, str], measure: str) -> Table:
     """One measure in percent: a line per sequence and their mean over objects, a column per method; the best of a line is bold."""
     methods, sequences = _names(results)
-    shown = _table(f"{measure}, percent", "sequence")
+    shown = plain_table(f"{measure}, percent", "sequence")
     for method in methods:
         shown.add_column(titles[method], justify="right", max_width=7)
     scores = {(r.method, r.sequence): r.score for r in results}
@@ -52,7 +52,7 @@ def table(results: Sequence[Result], titles: dict[str, str], measure: str) -> Ta
 
 def summary(results: Sequence[Result], titles: dict[str, str]) -> Table:
     """A line per method: means, decay, where its masks came from, time per frame (decoding the JPEG included)."""
-    shown = _table("Summary, percent (seen: by the model; carried: by motion), ms a frame", "method")
+    shown = plain_table("Summary, percent (seen: by the model; carried: by motion), ms a frame", "method")
     for name in ("J", "F", "J&F", "decay", "seen", "carried", "absent", "ms"):
         shown.add_column(name, justify="right", no_wrap=True)
     for method in _names(results)[0]:
@@ -77,7 +77,7 @@ def comparison(results: Sequence[Result], titles: dict[str, str], method: str, r
 
 def scores_table(results: Results) -> Table:
     """Every object of every sequence, and the mean over objects: J, F, their recall and official decay, in percent."""
-    shown = _table(f"DAVIS-{results.dataset['layout']} {results.dataset['set']}, percent", "sequence")
+    shown = plain_table(f"DAVIS-{results.dataset['layout']} {results.dataset['set']}, percent", "sequence")
     for name in ("object", "J&F", "J", "J rec", "J dec", "F", "F rec", "F dec"):
         shown.add_column(name, justify="right", no_wrap=True)
     for sequence in results.sequences:
@@ -115,7 +115,7 @@ def write_results(folder: Path, results: Sequence[Result], about: dict[str, Any]
     return csv_path, json_path
 
 
-def _table(title: str, first: str) -> Table:
+def plain_table(title: str, first: str) -> Table:
     """An empty table narrow enough for 80 columns with seven methods."""
     shown = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     shown.add_column(first, no_wrap=True)

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..stream.errors import BadConfig, BadInput
-from .console import INTERRUPTED, clean_errors, knob
+from .console import INTERRUPTED, clean_errors, knob, out
 from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -100,6 +100,41 @@ def eval_davis_command(
         if overwrite:
             clear(out_dir, davis)
         _evaluate(Evaluation(davis, out_dir, track, method), before, Console(quiet=quiet, highlight=False, emoji=False))
+
+
+@eval_app.command("compare")
+def compare_command(
+    one: Annotated[Path, typer.Argument(metavar="A", help="A results folder of eval davis or score davis.")],
+    two: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.html", help="The page. [dim]\\[default: compared-with-A.html in B][/]", show_default=False),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", metavar="ROOT", help="Where the data set is now, for the pictures. [dim]\\[default: as it was][/]"),
+    ] = None,
+) -> None:
+    """Put two results of one data set side by side: as a table, and as a page with J&F over time and the frames that differ most.
+
+    [bold]psalm-stream eval compare results other-results[/]
+    """
+    with clean_errors():
+        from ..eval.comparison import compare, comparison_table, write_comparison
+
+        found = compare(one, two)
+        path = out_file or two / f"compared-with-{one.resolve().name}.html"
+        data = root or Path(found.results[0].dataset["root"])
+        there = data.is_dir() or root is not None
+        write_comparison(found, path, data if there else None)
+    out.print(comparison_table(found))
+    for name, *values in found.settings:
+        out.print(f"{escape(name)}: {escape(values[0])} | {escape(values[1])}", soft_wrap=True)
+    if found.unshared:
+        out.print(f"[yellow]note[/] left out, because only one of them has it: {', '.join(found.unshared)}", soft_wrap=True)
+    if not there:
+        out.print(f"[yellow]note[/] no pictures: {escape(str(data))} is not there; name the data set's folder with --root", soft_wrap=True)
+    out.print(f"page in [bold]{escape(str(path))}[/]", soft_wrap=True)
 
 
 @score_app.command("davis")
