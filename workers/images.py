@@ -213,7 +213,8 @@ def _of_categories(job: ImageJob, digest: str, frame: Frame, findings: Findings)
         return replace(_answer(frame, digest, [_object(n, *one) for n, one in enumerate(scored, start=1)]), instances=found)
     found = findings.panoptic(things)
     ids = found.ids.cpu().numpy()
-    objects = [_object(s.id, names[s.label], s.score, ids == s.id) for s in found.segments]
+    below_first = sorted(found.segments, key=lambda s: s.is_thing)  # the order of painting: things over stuff
+    objects = [_object(s.id, names[s.label], s.score, ids == s.id) for s in below_first]
     labels = {s.id: s.label for s in found.segments}
     numbers = findings.semantic("source").cpu().numpy()
     answer = _answer(frame, digest, objects)
