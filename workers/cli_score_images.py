@@ -59,7 +59,7 @@ def refcoco_command(truth: Truth, answers: Answers, as_json: AsJson = False) -> 
     [bold]psalm-stream score refcoco refcoco_val.json predictions.jsonl[/]
     """
     with clean_errors():
-        _referring(_score_questions(truth, answers), as_json, gref=False)
+        _score_questions(truth, answers, as_json)
 
 
 def grefcoco_command(truth: Truth, answers: Answers, as_json: AsJson = False) -> None:
@@ -72,7 +72,7 @@ def grefcoco_command(truth: Truth, answers: Answers, as_json: AsJson = False) ->
     [bold]psalm-stream score grefcoco grefcoco_val.json predictions.jsonl[/]
     """
     with clean_errors():
-        _referring(_score_questions(truth, answers), as_json, gref=True)
+        _score_questions(truth, answers, as_json, gref=True)
 
 
 def interactive_command(
@@ -90,7 +90,7 @@ def interactive_command(
     [bold]psalm-stream score interactive coco_interactive_val.json predictions.jsonl[/]
     """
     with clean_errors():
-        _referring(_score_questions(truth, answers, side), as_json, gref=False)
+        _score_questions(truth, answers, as_json, side=side)
 
 
 def panoptic_command(
@@ -166,16 +166,21 @@ def instance_command(
         _show(score_instances(truth, answers), "by pycocotools", as_json)
 
 
-def _score_questions(truth: Path, answers: Path, side: int | None = None) -> BothScores:
+def _score_questions(truth: Path, answers: Path, as_json: bool, gref: bool = False, side: int | None = None) -> None:
     from ..eval.referring_files import read_answers, read_questions
     from ..eval.referring_scores import score_answers
 
     questions = read_questions(truth, interactive=side is not None)
     with _progress("questions") as advance:
-        return score_answers(questions, read_answers(answers), side, advance)
+        found = score_answers(questions, read_answers(answers), side, advance)
+    if as_json:
+        typer.echo(referring_json(found))
+    else:
+        show_referring(found, gref)
 
 
-def _referring(found: BothScores, as_json: bool, gref: bool) -> None:
+def show_referring(found: BothScores, gref: bool) -> None:
+    """Print the table of expressions or regions; gref: with N-acc. and T-acc."""
     official, corrected = found.official, found.corrected
     names = {"cIoU": "ciou", "gIoU": "giou"} | ({"N-acc.": "n_acc", "T-acc.": "t_acc"} if gref else {})
     figures = {name: getattr(official, field) for name, field in names.items()}
@@ -183,10 +188,14 @@ def _referring(found: BothScores, as_json: bool, gref: bool) -> None:
     samples = f"{official.samples} samples, {official.without_target} without a target"
     if found.dropped:
         samples += f"; {found.dropped} more in the corrected column"
-    if as_json:
-        typer.echo(json.dumps({"official": asdict(official), "corrected": asdict(corrected), "dropped": found.dropped}))
-    else:
-        _show(figures, samples, False, beside)
+    _show(figures, samples, False, beside)
+
+
+def referring_json(found: BothScores) -> str:
+    """The same figures, and all others, as one JSON object; null for what is not defined."""
+    columns = {name: asdict(getattr(found, name)) for name in ("official", "corrected")}
+    plain = {name: {k: None if v != v else v for k, v in column.items()} for name, column in columns.items()}
+    return json.dumps(plain | {"dropped": found.dropped})
 
 
 def _panoptic(found: PanopticScore, per_category: bool, as_json: bool) -> None:

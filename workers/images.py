@@ -182,12 +182,18 @@ def decide(job: ImageJob, digest: str, requests: Sequence[Request], findings: Se
 
 
 def _of_sentence(job: ImageJob, object_id: int, text: str, findings: Findings) -> ObjectMask:
-    """The best proposal; generalized: all sure ones together, or none (policy official: the best one where none is sure)."""
+    return _object(object_id, text, *referred(findings, job.generalized, official=job.settings.policy == "official"))
+
+
+def referred(findings: Findings, generalized: bool = False, official: bool = False) -> tuple[float, np.ndarray]:
+    """What a sentence means: the best score of a proposal, and its mask, bool [H, W].
+
+    generalized: all sure proposals together instead, or nothing where none is; official: the best one even so.
+    """
     proposals = findings.proposals()
     best = int(proposals.scores[0].argmax())
-    official = job.settings.policy == "official"
-    mask = findings.referred("official" if official else "empty").cpu().numpy() if job.generalized else proposals.masks([best])[0]
-    return _object(object_id, text, float(proposals.scores[0, best]), mask)
+    mask = findings.referred("official" if official else "empty").cpu().numpy() if generalized else proposals.masks([best])[0]
+    return float(proposals.scores[0, best]), mask
 
 
 def _of_shapes(job: ImageJob, request: Request, findings: Findings) -> list[ObjectMask]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +160,19 @@ def _resumed(out: Path, record: dict[str, object]) -> frozenset[str]:
     """File names of the pictures that are done; a line that was cut off is taken away. Raises BadConfig for another question's folder."""
     if not (out / RECORD).exists():
         raise BadConfig(f"--resume: {out} holds no {RECORD} of an earlier run; leave --resume out")
-    before = json.loads((out / RECORD).read_text())
-    for name in ("asked", "settings", "weights_digest"):
-        if before.get(name) != json.loads(json.dumps(record[name])):
-            raise BadConfig(f"--resume: {out} was made with other {name.replace('_', ' ')} ({RECORD} says which); choose another folder")
+    refuse_other_record(out / RECORD, record)
     lines = (out / LINES).read_text(encoding="utf-8").splitlines(keepends=True) if (out / LINES).exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     (out / LINES).write_text("".join(whole), encoding="utf-8")
     return frozenset(json.loads(line)["image"] for line in whole)
+
+
+def refuse_other_record(path: Path, record: Mapping[str, object]) -> None:
+    """Raise BadConfig where an earlier run's record says that it asked something else, or with other settings or weights."""
+    before = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("asked", "settings", "weights_digest"):
+        if before.get(name) != json.loads(json.dumps(record[name])):
+            raise BadConfig(f"{path.parent} was made with other {name.replace('_', ' ')} ({path.name} says which); choose another folder")
 
 
 def _assemble(job: ImageJob) -> None:
