@@ -243,8 +243,8 @@ def open_root(root: Path, split: str, relations: Path | None, names: Sequence[st
         raise BadInput(
             f"{root} holds no take of split {split!r}; expected TAKE/CAMERA/FRAME.jpg, TAKE/annotation.json and relations_{split}.json"
         )
-    chosen = _chosen(listed, names)
-    return DataRoot(root, tuple(take if limit is None else take.first(limit) for take in chosen), found is not None, tuple(notes))
+    taken = chosen(listed, names)
+    return DataRoot(root, tuple(take if limit is None else take.first(limit) for take in taken), found is not None, tuple(notes))
 
 
 def _split(root: Path, split: str) -> list[str] | None:
@@ -263,7 +263,7 @@ def _split(root: Path, split: str) -> list[str] | None:
     return list(told[split])
 
 
-def _chosen(listed: Iterable[Take], names: Sequence[str]) -> list[Take]:
+def chosen(listed: Iterable[Take], names: Sequence[str]) -> list[Take]:
     takes = list(listed)
     if unknown := [name for name in names if not any(name in (take.uid, take.name) for take in takes)]:
         raise BadInput(f"take {unknown[0]} is not among the {len(takes)} takes of this split, expected a uid such as {takes[0].uid}")

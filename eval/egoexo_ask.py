@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..psalm.honest_policy import DUPLICATE_IOU, TOP_QUERIES, TRUSTED_SCORE
-from ..psalm.overlap import pair_iou, stack
+from ..psalm.overlap import best_distinct, pair_iou, stack
 from ..psalm.tracker import Rules, settle
 from ..stream.errors import BadInput
 from ..stream.pictures import displayed_size
@@ -158,17 +158,11 @@ def decide(request: Request, proposals: Proposals) -> list[Found]:
     """
     regions = request.condition.regions
     _, answer = settle(TrackState(request.frame.key.session), request.frame, request, proposals, Rules(), "")
-    seen = {o.object_id: (decode(o.rle), o.score) for o in answer.objects if o.rle is not None}
-    taken = stack([mask for mask, _ in seen.values()], request.frame.size_hw)
-    found = []
-    for row, region in enumerate(regions):
-        if region.object_id in seen:
-            mask, score = seen[region.object_id]
-            found.append(Found(mask, confidence(score, seen=True)))
-        else:
-            mask, score = _best_left(proposals, row, taken)
-            found.append(Found(mask, confidence(score, seen=False)))
-    return found
+    seen = {o.object_id: Found(decode(o.rle), confidence(o.score, seen=True)) for o in answer.objects if o.rle is not None}
+    rows = [row for row, region in enumerate(regions) if region.object_id not in seen]
+    left = _best_left(proposals, rows, stack([found.mask for found in seen.values()], request.frame.size_hw))
+    rest = dict(zip(rows, left, strict=True))
+    return [rest.get(row) or seen[region.object_id] for row, region in enumerate(regions)]
 
 
 def confidence(score: float, seen: bool) -> float:
@@ -178,18 +172,19 @@ def confidence(score: float, seen: bool) -> float:
     return min(EXISTS * score / TRUSTED_SCORE, EXISTS)
 
 
-def _best_left(proposals: Proposals, row: int, taken: np.ndarray) -> tuple[np.ndarray, float]:
-    """The best proposal of a row that is no duplicate of what is taken, bool [N, H, W], and its score; empty and 0 when none is left."""
-    scores = proposals.scores[row]
-    best = [int(query) for query in np.argsort(-scores, kind="stable")[:TOP_QUERIES] if scores[query] > 0]
+def _best_left(proposals: Proposals, rows: Sequence[int], taken: np.ndarray) -> list[Found]:
+    """For every absent object's row a proposal of its own that is no duplicate of what is taken, bool [N, H, W]; empty if none is left."""
+    scores = proposals.scores[list(rows)]
+    queries = sorted({int(query) for row in scores for query in np.argsort(-row, kind="stable")[:TOP_QUERIES]})
     owned = taken.any(axis=0)
-    masks = proposals.masks(best) if best else stack([], owned.shape)
-    rivalry = pair_iou(masks, taken).max(axis=1, initial=0.0)
-    for query, mask, overlap in zip(best, masks, rivalry, strict=True):
-        left = mask & ~owned
-        if overlap <= DUPLICATE_IOU and left.any():
-            return left, float(scores[query])
-    return np.zeros(owned.shape, bool), 0.0
+    masks = (proposals.masks(queries) if queries else stack([], owned.shape)) & ~owned
+    free = (pair_iou(masks, taken).max(axis=1, initial=0.0) <= DUPLICATE_IOU) & masks.any(axis=(1, 2))
+    picks = best_distinct(scores[:, queries] * free)
+    nothing = Found(np.zeros(owned.shape, bool), 0.0)
+    return [
+        nothing if pick is None else Found(masks[pick], confidence(float(scores[k, queries[pick]]), seen=False))
+        for k, pick in enumerate(picks)
+    ]
 
 
 def missing_pictures(data: DataRoot, take: Take, directions: Sequence[str]) -> dict[str, list[int]]:

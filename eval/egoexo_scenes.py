@@ -2,7 +2,8 @@
 
     python -m psalm_stream.eval.egoexo_scenes ROOT [--takes N] [--frames N] [--seed N] [--traps]
 
-Every camera is a homography of one plane, so the true mask of everything in every camera is known to the pixel. For tests, for trying the
+Every camera is a homography of one plane, so the true mask of everything in every camera is known to the pixel; somebody stands before the
+other cameras, and the worn one looks past things, so that not everything is seen always. For tests, for trying the
 evaluation out, and to measure a model without the licensed data; what is drawn is what nano was trained on (psalm/train), not photographs.
 """
 
@@ -31,6 +32,7 @@ from .lz_string import compress
 EGO = "aria01_214-1"
 STEP = 30  # frames between two pictures: one a second
 LEAST_SHARE = 3e-4  # of a camera's pixels; smaller things are not annotated
+_CLOTH = (92, 84, 78)  # RGB of who stands before a camera
 _SHIFT = 4  # fractional bits of cv2.fillPoly
 
 
@@ -97,16 +99,23 @@ class Scene:
         """The table, 0..1 in x and y, to the upright full picture of a camera: a homography, float [3, 3]."""
         rng = np.random.default_rng((self.seed, 2, self.cameras.index(camera)))
         height, width = camera.full_hw
-        if camera.turns:  # worn: near, and on its way over the table
-            start, way = rng.uniform(0.35, 0.65, 2), rng.uniform(-0.05, 0.05, 2)
-            middle, seen, angle = start + way * frame / STEP, rng.uniform(0.55, 0.75), rng.normal(0, 0.3)
-            tilt = rng.normal(0, 0.08, 2)
+        if camera.turns:  # worn: near, and wandering over the table
+            rates, phases = rng.uniform(0.3, 0.8, 2), rng.uniform(0, 6.3, 2)
+            middle, seen = 0.5 + 0.18 * np.sin(rates * frame / STEP + phases), rng.uniform(0.5, 0.7)
+            angle, tilt = rng.normal(0, 0.3), rng.normal(0, 0.08, 2)
         else:
-            middle, seen, angle, tilt = np.array([0.5, 0.5]), rng.uniform(1.0, 1.2), rng.normal(0, 0.15), rng.normal(0, 0.25, 2)
+            middle, seen, angle, tilt = rng.uniform(0.35, 0.65, 2), rng.uniform(0.6, 1.0), rng.normal(0, 0.15), rng.normal(0, 0.25, 2)
         c, s = np.cos(angle), np.sin(angle)
         centred = np.array([[c, -s, 0], [s, c, 0], [*tilt, 1]]) @ np.array([[1, 0, -middle[0]], [0, 1, -middle[1]], [0, 0, 1]])
         zoom = height / seen
         return np.array([[zoom, 0, width / 2], [0, zoom, height / 2], [0, 0, 1]]) @ centred
+
+    def hidden(self, camera: Camera, frame: int, size_hw: tuple[int, int]) -> slice:
+        """The columns of an upright picture in which somebody stands before the camera; none of a worn one."""
+        rng = np.random.default_rng((self.seed, 4, self.cameras.index(camera)))
+        middle, width = 0.5 + 0.3 * np.sin(rng.uniform(0.4, 0.9) * frame / STEP + rng.uniform(0, 6.3)), rng.uniform(0.1, 0.2)
+        left, right = (round(float(side) * size_hw[1]) for side in (middle - width / 2, middle + width / 2))
+        return slice(0, 0) if camera.turns else slice(left, right)
 
     def labels(self, camera: Camera, frame: int, size_hw: tuple[int, int]) -> np.ndarray:
         """The number (from 1) of the thing that is visible at every pixel of the stored picture, uint8 of size_hw, 0: none."""
@@ -115,6 +124,7 @@ class Scene:
         for number, thing in enumerate(self.things, start=1):
             for part in thing.parts:
                 cv2.fillPoly(labels, [_fixed(_project(view @ thing.matrix(frame / STEP), part.outline))], number, cv2.LINE_8, _SHIFT)
+        labels[:, self.hidden(camera, frame, upright)] = 0
         return np.ascontiguousarray(np.rot90(labels, camera.turns))
 
     def picture(self, camera: Camera, frame: int) -> np.ndarray:
@@ -125,6 +135,7 @@ class Scene:
             matrix = view @ thing.matrix(frame / STEP)
             for part, texture in zip(thing.parts, thing.patches, strict=True):
                 _paint(shown, _project(matrix, part.outline), texture, matrix @ _laid_over(texture, part.outline))
+        shown[:, self.hidden(camera, frame, (height, width))] = _CLOTH
         gain = np.random.default_rng((self.seed, 3, self.cameras.index(camera))).normal(1, 0.08, 3)
         return np.ascontiguousarray(np.rot90((shown * gain).clip(0, 255).astype(np.uint8), camera.turns))
 

@@ -1,4 +1,4 @@
-"""The program `psalm-stream`: flags in, a progress bar and one clean line out. The only module that prints.
+"""The program `psalm-stream`: its commands together. Only this module and the cli_*.py beside it print.
 
 What a command does is in a module of its own (run.py, ...), loaded when the command runs: `--help` and `--version` start without torch.
 """
@@ -6,40 +6,32 @@ What a command does is in a module of its own (run.py, ...), loaded when the com
 from __future__ import annotations
 
 import signal
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .cli_dev import dev_app
+from .cli_egoexo import mount as mount_egoexo
 from .cli_eval import eval_app, score_app
+from .cli_eval_images import mount as mount_image_evals
 from .cli_images import segment_command
 from .cli_ingest import mount as mount_ingest
 from .cli_masks import masks_command
+from .cli_run import run_command
 from .cli_score_images import mount as mount_image_scores
 from .cli_segment import segment_worker_command
 from .cli_topics import topics_app
-from .console import INTERRUPTED, clean_errors, knob, out
-from .settings import read_settings
+from .console import clean_errors, out
 
 if TYPE_CHECKING:
     from ..psalm.weights import Inspection
-    from ..stream.sources import Source
-    from .run import Job
-    from .tally import Tally
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
-STAGES = ("read", "decode", "plan", "model", "settle", "write")
 
 
 def main() -> None:
@@ -66,125 +58,6 @@ def program(
     """
 
 
-@app.command("run")
-def run_command(
-    url: Annotated[str, typer.Argument(metavar="INPUT", help="A video, a folder of pictures, a URL, or camera:0.")],
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results; must be empty or new.")],
-    mask: Annotated[
-        list[str] | None, typer.Option(metavar="FILE[@FRAME]", help="Indexed PNG; its values are object ids, 255 is undecided.")
-    ] = None,
-    point: Annotated[
-        list[str] | None, typer.Option(metavar="ID[@FRAME]:x,y", help="A click on an object; repeat it for more clicks.")
-    ] = None,
-    box: Annotated[list[str] | None, typer.Option(metavar="ID[@FRAME]:x0,y0,x1,y1", help="A box around an object.")] = None,
-    scribble: Annotated[list[str] | None, typer.Option(metavar="ID[@FRAME]:x,y;x,y;...", help="A stroke over an object.")] = None,
-    weights: Annotated[str | None, knob("weights", "FOLDER|HUB_ID")] = None,
-    policy: Annotated[str | None, knob("policy", "honest|official")] = None,
-    oracle: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Annotation PNGs that tell policy official which ids a frame has.")
-    ] = None,
-    motion: Annotated[str | None, knob("motion", "on|off|only")] = None,
-    device: Annotated[str | None, knob("device", "DEVICE")] = None,
-    dtype: Annotated[str | None, knob("dtype", "float32|float16|bfloat16")] = None,
-    threads: Annotated[int | None, knob("threads", "N")] = None,
-    official_rounding: Annotated[bool | None, knob("official_rounding")] = None,
-    sampled_regions: Annotated[bool | None, knob("sampled_regions")] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Stop after N frames.")] = None,
-    no_overlay: Annotated[bool, typer.Option("--no-overlay", help="Write no overlay.mp4.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that are in DIR.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-) -> None:
-    """Segment a video end to end on this machine.
-
-    Prompts name objects by ids from 1 to 255 and repeat; @FRAME is the frame they are drawn on, counted from 0 (0 when left out).
-    Coordinates are pixels of the displayed frame, origin top left.
-
-    [bold]psalm-stream run cups.mp4 --out results --box 1:560,200,780,520 --point 2@30:410,330[/]
-
-    [bold]psalm-stream run frames/ --out results --mask 00000.png --mask 00040.png@40[/]
-
-    DIR gets masks/00000.png ... (indexed PNGs, value = object id), masks.jsonl, overlay.mp4 and run.json.
-    """
-    with clean_errors():
-        knobs = read_settings(
-            weights=weights,
-            policy=policy,
-            motion=motion,
-            device=device,
-            dtype=dtype,
-            threads=threads,
-            official_rounding=official_rounding,
-            sampled_regions=sampled_regions,
-        )
-        from .prompt_flags import PromptFlags
-        from .run import Job
-
-        flags = PromptFlags(mask or (), point or (), box or (), scribble or ()).parse()
-        _run(Job(url, out_dir, flags, knobs, oracle, limit, not no_overlay), overwrite, quiet)
-
-
-def _run(job: Job, overwrite: bool, quiet: bool) -> None:
-    from ..stream.sources import open_source
-    from .run import SESSION, load_model, refuse_results, rules_of, run
-    from .tally import Tally
-
-    say = Console(quiet=quiet, highlight=False, emoji=False)
-    tally = Tally()
-    with open_source(job.url, session=SESSION, limit=job.limit) as source:
-        job.refuse_misfits(source)
-        rules = rules_of(job)
-        refuse_results(job.out, overwrite)
-        for note in job.notes():
-            say.print(escape(note), soft_wrap=True)
-        model = load_model(job.settings)
-        began = time.perf_counter()
-        try:
-            with _progress(say, source) as advance:
-                run(job, source, model, rules, tally, lambda answer: advance())
-        except KeyboardInterrupt:
-            say.print("[yellow]stopped[/]; the results so far are readable")
-            raise typer.Exit(INTERRUPTED) from None
-        finally:
-            if tally.frames:
-                _summary(say, tally, time.perf_counter() - began, job)
-
-
-@contextmanager
-def _progress(console: Console, source: Source) -> Iterator:
-    """A bar with frames, frames/s and the time left, when the number of frames is known."""
-    columns = (
-        TextColumn("segmenting"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]} frames/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=console.quiet) as progress:
-        task = progress.add_task("", total=source.frames, speed="-")
-
-        def advance() -> None:
-            progress.advance(task)
-            speed = progress.tasks[0].speed
-            progress.update(task, speed=f"{speed:.1f}" if speed else "-")
-
-        yield advance
-
-
-def _summary(console: Console, tally: Tally, seconds: float, job: Job) -> None:
-    """The closing lines: what was found, how long it took, where it is."""
-    ids = ", ".join(map(str, sorted(tally.objects))) or "none"
-    counts = ", ".join(f"{tally.masks[status]} {status}" for status in ("seen", "carried", "absent"))
-    unusual = {status: n for status, n in tally.statuses.items() if status in ("distrusted", "undecodable", "no_prompt") and n}
-    say = partial(console.print, soft_wrap=True)
-    say(f"[bold]{tally.frames}[/] frames in {seconds:.1f} s; objects {ids}: {counts}")
-    if unusual:
-        say("frames " + ", ".join(f"{status}: {n}" for status, n in unusual.items()))
-    times = (f"{stage} {tally.times[stage].quantile(0.5):.1f}" for stage in STAGES if stage in tally.times)
-    say("ms per frame (median): " + ", ".join(times))
-    say(f"results in [bold]{escape(str(job.out))}[/]: masks/, masks.jsonl, {'overlay.mp4, ' if job.overlay else ''}run.json")
-
-
-@app.command("demo", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo_command(
     context: typer.Context,
     video: Annotated[str | None, typer.Argument(metavar="[VIDEO]", help="A video; without one, a clip is found or drawn.")] = None,
@@ -244,10 +117,14 @@ def _by_part(tensors: list[str]) -> list[str]:
     return [f"{part}.* ({count} tensors)" for part, count in Counter(name.partition(".")[0] for name in tensors).items()]
 
 
-# In the order of --help, after run and demo
+# In the order of --help
+app.command("run")(run_command)
+app.command("demo", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo_command)
 app.command("segment")(segment_command)
+mount_egoexo(eval_app, score_app)
 app.add_typer(eval_app, name="eval", help="Run a benchmark, or compare two of its results.")
 mount_image_scores(score_app)
+mount_image_evals(eval_app)
 app.add_typer(score_app, name="score", help="Score masks that are there already, made by any method.")
 app.add_typer(weights_app, name="weights", help="Look at checkpoints.")
 mount_ingest(app)
