@@ -47,7 +47,7 @@ def _runs(rle: Rle) -> np.ndarray:
     height, width = rle.size_hw
     digits = np.frombuffer(rle.counts, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((digits & 32) == 0)
-    if height < 1 or width < 1 or not len(digits) or digits.min() < 0 or digits.max() > 63 or last[-1:] != len(digits) - 1:
+    if height < 1 or width < 1 or not len(digits) or digits.min() < 0 or digits.max() > 63 or last[-1:].tolist() != [len(digits) - 1]:
         raise _malformed(rle, "is no COCO run-length")
     first = np.concatenate(([0], last[:-1] + 1))
     lengths = last - first + 1

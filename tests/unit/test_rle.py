@@ -72,8 +72,19 @@ GOOD = rle.encode(noise((7, 5))).counts
 
 @pytest.mark.parametrize(
     "counts",
-    [b"", GOOD[:-1], GOOD + b"5", b"zzzz", b"\xff\xfe", b"\x00", b"T2T2", numbers(40, -5), numbers(2**62, 2**62, 2**62, 35)],
-    ids=["empty", "cut", "longer", "wrong sum", "not ascii", "below the alphabet", "open number", "negative run", "sum of 2**64 + 35"],
+    [b"", GOOD[:-1], GOOD + b"5", b"zzzz", b"\xff\xfe", b"\x00", b"T2T2", b"bad", numbers(40, -5), numbers(2**62, 2**62, 2**62, 35)],
+    ids=[
+        "empty",
+        "cut",
+        "longer",
+        "wrong sum",
+        "not ascii",
+        "below the alphabet",
+        "open number",
+        "no number ends",
+        "negative run",
+        "sum of 2**64 + 35",
+    ],
 )
 @pytest.mark.parametrize("read", [rle.decode, rle.area])
 def test_malformed_counts_are_refused(counts, read):
