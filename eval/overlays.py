@@ -31,15 +31,15 @@ def frame_scores(score: Score) -> np.ndarray:
 def telling_frames(scores: np.ndarray) -> dict[str, int]:
     """The best, the median and the worst frame by their scores, float [N]: index among all frames, of which the first is not scored.
 
-    The earliest counts where several are equal; of very short sequences there may be fewer than three.
+    Of very short sequences there are fewer than three.
     """
     order = np.argsort(-scores, kind="stable")
-    found = {"best": order[0], "median": order[len(order) // 2], "worst": np.argmin(scores)}
+    found = {"best": order[0], "worst": order[-1], "median": order[len(order) // 2]}
     kept: dict[str, int] = {}
     for name, index in found.items():
         if int(index) + 1 not in kept.values():
             kept[name] = int(index) + 1
-    return kept
+    return {name: kept[name] for name in ("best", "median", "worst") if name in kept}
 
 
 def picture(image: Path | None, truth: np.ndarray, answer: np.ndarray) -> str:

@@ -6,6 +6,8 @@ Only policy `official` is ever shown which objects exist in a frame: the oracle 
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from time import perf_counter
@@ -18,9 +20,11 @@ from ..stream.sources import open_source
 from ..stream.types import Frame, MaskFrame, Prompt, Proposals, Request
 from ..workers.answering import Model
 from ..workers.pipeline import Embedded
-from ..workers.run import SESSION
+from ..workers.run import SESSION, versions
 from ..workers.settings import Settings
 from .davis import DavisSequence, first_mask_prompt, ids_of
+
+KNOBS = ("weights", "policy", "motion", "device", "dtype", "threads", "official_rounding", "sampled_regions")
 
 Tracker = Callable[[DavisSequence], Iterator[tuple[Frame, MaskFrame]]]
 
@@ -33,6 +37,19 @@ class NoModel:
     def segment(self, requests: Sequence[Request]) -> list[Proposals]:
         """No condition token, no query, no mask, for every request."""
         return [Proposals(np.zeros((0, 0), np.float32), lambda _, size=r.frame.size_hw: np.zeros((0, *size), bool)) for r in requests]
+
+
+def method_of(settings: Settings, weights_digest: str) -> dict[str, object]:
+    """How masks are made in this process, as plain values: all it takes to make them again."""
+    import torch
+
+    return settings.model_dump(include=set(KNOBS)) | {
+        "weights_digest": weights_digest,
+        "versions": versions(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),  # the order of summation depends on it
+    }
 
 
 def embedded_tracker(model: Model, settings: Settings) -> Tracker:

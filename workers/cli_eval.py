@@ -7,8 +7,6 @@ commands to the two groups from files of their own.
 from __future__ import annotations
 
 import logging
-import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +29,6 @@ if TYPE_CHECKING:
 
 eval_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 score_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
-
-MODEL_KNOBS = ("weights", "policy", "motion", "device", "dtype", "threads", "official_rounding", "sampled_regions")
 
 Root = Annotated[Path, typer.Argument(metavar="ROOT", help="A DAVIS folder, in the layout of 2017 or of 2016.")]
 SetName = Annotated[str, typer.Option("--set", metavar="NAME", help="Which list of sequences: ImageSets/2017/NAME.txt or 480p/NAME.txt.")]
@@ -83,9 +79,18 @@ def eval_davis_command(
     DIR gets SEQUENCE/00000.png ... (indexed PNGs, as they are submitted), the CSVs of the official scorer, results.json and report.html.
     Interrupted, the same command goes on where it stopped.
     """
-    given = {name: value for name, value in locals().items() if name in MODEL_KNOBS}
+    model_knobs = {
+        "weights": weights,
+        "policy": policy,
+        "motion": motion,
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "official_rounding": official_rounding,
+        "sampled_regions": sampled_regions,
+    }
     with clean_errors():
-        settings = read_settings(**given, kafka_properties=kafka_properties, topic_prefix=topic_prefix)
+        settings = read_settings(**model_knobs, kafka_properties=kafka_properties, topic_prefix=topic_prefix)
         from ..eval.davis import check_pictures
         from ..eval.evaluation import Evaluation, clear, finished
 
@@ -96,7 +101,7 @@ def eval_davis_command(
         if bus is None:
             track, method = _embedded(settings)
         else:
-            track, method = _on_bus(bus, settings, [name for name, value in given.items() if value is not None], wait)
+            track, method = _on_bus(bus, settings, [name for name, value in model_knobs.items() if value is not None], wait)
         if overwrite:
             clear(out_dir, davis)
         _evaluate(Evaluation(davis, out_dir, track, method), before, Console(quiet=quiet, highlight=False, emoji=False))
@@ -180,22 +185,13 @@ def _open(root: Path, set_name: str, sequences: str, limit: int | None, before: 
 
 def _embedded(settings: Settings) -> tuple[Tracker, dict[str, object]]:
     """The tracker in this process, and how it makes masks."""
-    import torch
-
-    from ..eval.tracking import embedded_tracker
+    from ..eval.tracking import embedded_tracker, method_of
     from ..psalm.tracker import Rules
-    from .run import load_model, versions
+    from .run import load_model
 
     Rules(settings.policy, settings.motion)  # what does not go together shows before a model is loaded
     model = load_model(settings)
-    knobs = settings.model_dump(include=set(MODEL_KNOBS))
-    return embedded_tracker(model, settings), knobs | {
-        "weights_digest": model.digest,
-        "versions": versions(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-    }
+    return embedded_tracker(model, settings), method_of(settings, model.digest)
 
 
 def _on_bus(bus: str, settings: Settings, given: Sequence[str], wait_s: float) -> tuple[Tracker, dict[str, object]]:

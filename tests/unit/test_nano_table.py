@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from psalm_stream.eval.davis import first_mask_prompt
 from psalm_stream.eval.nano_table import chosen_rows, main, plain_weights, random_weights, trained_weights
 from psalm_stream.psalm.config import NAMED_CONFIGS, Extras
 from psalm_stream.psalm.model import Psalm
 from psalm_stream.psalm.train.shipping import save_checkpoint, train_tokenizer
-from psalm_stream.stream import rle
 from psalm_stream.stream.errors import BadInput
 
 SIZE_HW, FRAMES = (72, 96), 6
@@ -84,13 +82,6 @@ def test_rows_are_run_in_table_order_and_unknown_ones_refused():
     assert [row.name for row in chosen_rows("both, copy")] == ["copy", "both"]
     with pytest.raises(BadInput, match="row bth is unknown, expected some of copy,motion,"):
         chosen_rows("copy,bth")
-
-
-def test_the_first_mask_is_handed_over_object_by_object_without_void():
-    labels = np.array([[0, 3, 3], [1, 255, 0]], np.uint8)
-    prompt = first_mask_prompt(labels, "s")
-    assert [o.object_id for o in prompt.objects] == [1, 3]
-    np.testing.assert_array_equal(rle.decode(prompt.objects[1].shape.rle), labels == 3)
 
 
 def test_switching_the_extras_off_leaves_a_plain_psalm_with_the_same_weights(tmp_path):
