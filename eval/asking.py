@@ -94,6 +94,11 @@ def ask(questions: Sequence[Question], asking: Asking, model: Looker) -> Iterato
             yield from _regions(about, frame, asking, model)
 
 
+def region_of(kind: Prompt, question: Question) -> np.ndarray:
+    """What is drawn on a region, as the model is asked with it, bool [H, W]."""
+    return _drawn(kind, mask_of(question.prompts[kind], question.size_hw))[1]
+
+
 def _regions(about: Sequence[Question], frame: Frame, asking: Asking, model: Looker) -> Iterator[Answered]:
     drawn = [_drawn(asking.prompt, mask_of(question.prompts[asking.prompt], question.size_hw)) for question in about]
     regions = tuple(Region(n, frame, region) for n, (_, region) in enumerate(drawn, start=1))

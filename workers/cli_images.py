@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .images import ImageJob, Segmented
 
 NANO_NOTE = (
-    "weights: the shipped nano, which has hardly learnt words: it is sure of no category and understands few sentences "
+    "weights: the shipped nano, for trying things out: it names no category and hardly understands sentences "
     "(psalm-stream segment --help says more); choose others with --weights"
 )
 
@@ -90,9 +90,9 @@ def segment_command(
     DIR gets masks/ (indexed PNGs, value = object id), overlay/, masks.jsonl and run.json; of categories also panoptic/ and panoptic.json in
     COCO's panoptic format, semantic/ (value = number of the category, from 0) and instances.json in COCO's results format.
 
-    [bold]nano[/], the default weights, is for trying the command out. It was trained on drawn scenes: a shape drawn around an object often
-    finds it; of sentences it understands some about colours and shapes ("the red star"); it is sure of no category, so panoptic maps
-    stay empty. Its model card (psalm/nano/README.md) has the figures.
+    [bold]nano[/], the default weights, is for trying the command out, not for its masks. On drawn scenes like those it was trained on they
+    have a mean IoU of 51 % with a box, 34 % with a click and 16 % with a sentence; it names no category at all, so panoptic maps stay
+    void. Its words: colours, "thing", "shape", "square", "star", "on the left", ... (psalm/nano/README.md).
     """
     with clean_errors():
         settings = read_settings(
