@@ -19,7 +19,7 @@ from ..psalm.overlap import best_distinct, pair_iou, stack
 from ..psalm.tracker import Rules, settle
 from ..stream.errors import BadInput
 from ..stream.pictures import displayed_size
-from ..stream.rle import decode
+from ..stream.rle import area, decode
 from ..stream.types import Frame, FrameKey, Proposals, Region, Regions, Request, TrackState
 from .egoexo import DataRoot, Take, is_ego, pairs
 
@@ -87,10 +87,10 @@ class Views:
         regions = []
         for name in question.names:
             found = self.take.mask(name, question.query, question.frame)
-            mask = None if found is None else self._turned(question.query, decode(found))
-            if mask is not None and mask.any():
-                self._check_aspect(question, mask, query)
-                regions.append((name, Region(ids[name], query, shrunk(mask, query.size_hw))))
+            if found is not None and area(found):
+                stored_hw = query.size_hw[::-1] if self._turns(question.query) else query.size_hw
+                self._check_aspect(question, found.size_hw, stored_hw)
+                regions.append((name, Region(ids[name], query, self._turned(question.query, shrunk(decode(found), stored_hw)))))
         seed = zlib.crc32(str(target.key).encode())
         return Request(target, Regions(tuple(region for _, region in regions)), seed=seed), tuple(name for name, _ in regions)
 
@@ -125,8 +125,8 @@ class Views:
         png = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()  # lossless, so that a turn changes no pixel
         return Frame(frame.key, frame.t_ns, False, pixels.shape[:2], png)
 
-    def _check_aspect(self, question: Question, mask: np.ndarray, query: Frame) -> None:
-        (height, width), (h, w) = mask.shape, query.size_hw
+    def _check_aspect(self, question: Question, mask_hw: tuple[int, int], picture_hw: tuple[int, int]) -> None:
+        (height, width), (h, w) = mask_hw, picture_hw
         if abs(height * w - width * h) > _LOOSEST * width * h:
             raise BadInput(
                 f"take {self.take.uid}: masks of {question.query} are {width} x {height}, its picture {question.frame} is {w} x {h}; "
@@ -177,8 +177,9 @@ def _best_left(proposals: Proposals, rows: Sequence[int], taken: np.ndarray) -> 
     scores = proposals.scores[list(rows)]
     queries = sorted({int(query) for row in scores for query in np.argsort(-row, kind="stable")[:TOP_QUERIES]})
     owned = taken.any(axis=0)
-    masks = (proposals.masks(queries) if queries else stack([], owned.shape)) & ~owned
-    free = (pair_iou(masks, taken).max(axis=1, initial=0.0) <= DUPLICATE_IOU) & masks.any(axis=(1, 2))
+    whole = proposals.masks(queries) if queries else stack([], owned.shape)
+    masks = whole & ~owned
+    free = (pair_iou(whole, taken).max(axis=1, initial=0.0) <= DUPLICATE_IOU) & masks.any(axis=(1, 2))
     picks = best_distinct(scores[:, queries] * free)
     nothing = Found(np.zeros(owned.shape, bool), 0.0)
     return [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from egoexo_takes import EGO, EXO, TALL, cup_take, predicted, stored
 from psalm_stream.eval.egoexo import Take
 from psalm_stream.eval.egoexo_score import by_take, figures, mean_of_takes, rows, score, score_take, undecodable
+from psalm_stream.stream import rle
+from psalm_stream.stream.coco import rle_json
 
 PAIR = f"{EGO}_{EXO}"
 BOX, MOVED = ((100, 150), (200, 280)), ((100, 150), (210, 290))
@@ -76,10 +79,6 @@ def test_a_true_mask_that_vanishes_at_scoring_size_is_met_by_an_empty_answer():
 
 def thin_mask():
     """One pixel that no pixel of scoring size looks at."""
-    import numpy as np
-    from psalm_stream.stream import rle
-    from psalm_stream.stream.coco import rle_json
-
     mask = np.zeros((3000, 4000), bool)
     mask[1, 1] = True
     return rle_json(rle.encode(mask))
