@@ -18,10 +18,12 @@ from kafka import ConsumerRebalanceListener, OffsetAndMetadata, TopicPartition, 
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.partitioner.default import murmur2
 
-from .bus import FRAMES, STATE, Claim, Polled, Record
+from .bus import FRAMES, MASKS, STATE, Claim, Polled, Record
 from .errors import BusFailed, Fenced, LogLost
 from .kafka_client import Cluster, Producer, headers, named_errors, record_of
-from .kafka_reads import end_of_all, end_offset, first_offset, read
+from .kafka_endings import OFFSETS, SOURCE, end_for_others, open_producer
+from .kafka_reads import end_of_all, end_offset, ends, first_offset, read
+from .kafka_topics import POSITIONS
 
 JOIN_S = 10.0  # of waiting for a rebalance to end, beyond what a poll may wait for records
 SLICE_S = 0.1  # of a poll, after which it looks whether the group has changed
@@ -53,6 +55,8 @@ class KafkaBus:
     def __init__(self, cluster: Cluster, member: Member) -> None:
         self.cluster, self.member = cluster, member
         self._frames = cluster.topic(FRAMES)
+        self._written = (cluster.topic(MASKS), cluster.topic(STATE), OFFSETS)  # by a transaction of this group
+        self._sent = (self._frames, cluster.topic(POSITIONS))  # by one of a source
         self._gained: set[int] = set()  # assigned, and not told of yet
         self._lost: set[int] = set()
         self._news = False  # of the group, that `poll` has not looked at
@@ -62,6 +66,8 @@ class KafkaBus:
         self._answers: list[tuple[str, Record, str, bytes | None]] = []
         self._membership: object = None  # of the poll that returned the records of this turn
         self._heard = time.monotonic()  # of a broker
+        self._ends: dict[TopicPartition, int] = {}  # of the committed records, when last asked for
+        self._undecided: dict[int, float] = {}  # partitions whose committed offset is awaited, and since when
         self._producer: Producer | None = None
         self._consumer = cluster.consumer(
             group_id=member.group,
@@ -89,8 +95,8 @@ class KafkaBus:
                         return changed
                     if records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic()))):
                         return Polled(records=records)
+                self._look_around()
                 if time.monotonic() >= until:
-                    self._look_for_broker()
                     return Polled()
 
     def hold(self, partitions: Collection[int]) -> None:
@@ -201,7 +207,9 @@ class KafkaBus:
         try:
             committed = self._consumer.committed(at, metadata=True, timeout_ms=int(UNDECIDED_S * 1000))
         except errors.KafkaTimeoutError:
+            self._end_for_others(partition)
             return None
+        self._undecided.pop(partition, None)
         first = first_offset(self._consumer, at)
         if generation < 0:  # expelled meanwhile
             return None
@@ -211,6 +219,13 @@ class KafkaBus:
         if not first <= committed.offset <= end:
             raise _log_lost(self._frames, partition, committed.offset, first, end, self.member.group)
         return Claim(partition, committed.offset, committed.metadata, generation)
+
+    def _end_for_others(self, partition: int) -> None:
+        """Look after the transaction of another member that nothing ends, though it had twice its time."""
+        since = self._undecided.setdefault(partition, time.monotonic())
+        if time.monotonic() > since + 2 * self.member.transaction_timeout_s:
+            end_for_others(self.cluster, f"{self.member.group}-", self.member.transaction_timeout_s, self._written)
+            del self._undecided[partition]
 
     def _records(self, limit: int, timeout_s: float) -> tuple[Record, ...]:
         """The next records, of all partitions in turn; waits when none is there."""
@@ -250,11 +265,15 @@ class KafkaBus:
             wait = enough or at.partition in self._held or at.partition in self._gained
             (self._consumer.pause if wait else self._consumer.resume)(at)
 
-    def _look_for_broker(self) -> None:
-        """Ask a broker for anything, now and then: one that is away looks to a poll like one without news. Raises KafkaTimeoutError."""
-        if time.monotonic() > self._heard + self.member.session_timeout_s:
-            end_offset(self._consumer, self._at(0))
-            self._heard = time.monotonic()
+    def _look_around(self) -> None:
+        """Ask a broker for the ends, now and then: one that is away looks to a poll like one without news, and so does a source's
+        transaction that nothing ends. Raises KafkaTimeoutError."""
+        if time.monotonic() < self._heard + self.member.session_timeout_s:
+            return
+        before, self._ends = self._ends, ends(self._consumer, {self._at(0), *self._consumer.assignment()})
+        if any(before.get(at) == end < (self._consumer.highwater(at) or 0) for at, end in self._ends.items()):
+            end_for_others(self.cluster, self.cluster.topic(SOURCE), self.member.transaction_timeout_s, self._sent)
+        self._heard = time.monotonic()
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._frames, partition)
@@ -269,17 +288,13 @@ class KafkaBus:
 
     def _open_producer(self) -> None:
         if self._producer is None:
-            producer = self.cluster.producer(
-                transactional_id=self.member.transactional_id,
-                transaction_timeout_ms=int(self.member.transaction_timeout_s * 1000),
+            self._producer = open_producer(
+                self.cluster,
+                self.member.transactional_id,
+                self.member.transaction_timeout_s,
+                self._written,
                 retry_backoff_ms=20,  # a turn soon after the last finds its markers not written yet; with 100 ms that was the median commit
             )
-            try:
-                producer.init_transactions()
-            except BaseException:
-                producer.abandon()
-                raise
-            self._producer = producer
 
     def _send(self, topic: str, answered: Record, kind: str, data: bytes | None) -> object:
         name, key = self.cluster.topic(topic), answered.key.encode() or None

@@ -105,10 +105,10 @@ class Cluster:
         with _connecting(self.servers):
             return Producer(**self._connection(), metrics_enabled=False, allow_auto_create_topics=False, **ours | knobs)
 
-    def admin(self) -> KafkaAdminClient:
+    def admin(self, kind: type[KafkaAdminClient] = KafkaAdminClient) -> KafkaAdminClient:
         """A client that creates and describes topics. Raises BusFailed."""
         with _connecting(self.servers):
-            return KafkaAdminClient(**self._connection())
+            return kind(**self._connection())
 
     def _connection(self) -> dict[str, object]:
         if self.security:
@@ -244,7 +244,9 @@ class _Reasons(logging.Handler):
 @contextmanager
 def _connecting(servers: str) -> Iterator[None]:
     reasons, log = _Reasons(), logging.getLogger("kafka.net.manager")
+    level = log.level
     log.addHandler(reasons)
+    log.setLevel(min(log.getEffectiveLevel(), reasons.level))  # also where a command shows nothing of the client's log
     try:
         with named_errors(f"connect to Kafka at {servers}"):
             try:
@@ -253,6 +255,7 @@ def _connecting(servers: str) -> Iterator[None]:
                 told = [reason for reason in reasons.found if not isinstance(reason, errors.KafkaConnectionError)]
                 raise [error, *reasons.found, *told][-1] from error
     finally:
+        log.setLevel(level)
         log.removeHandler(reasons)
 
 

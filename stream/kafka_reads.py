@@ -7,7 +7,7 @@ counting. Members of a group are kafka_bus.py's, those who follow a topic kafka_
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 
 from kafka import TopicPartition, errors
@@ -29,7 +29,12 @@ def first_offset(consumer: Consumer, at: TopicPartition) -> int:
 
 def end_offset(consumer: Consumer, at: TopicPartition) -> int:
     """Before the first record of an undecided transaction, for a consumer of committed records. Raises KafkaTimeoutError."""
-    return consumer.end_offsets([at], timeout_ms=int(ANSWER_S * 1000))[at]
+    return ends(consumer, [at])[at]
+
+
+def ends(consumer: Consumer, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    """`end_offset` of each. Raises KafkaTimeoutError."""
+    return consumer.end_offsets(list(partitions), timeout_ms=int(ANSWER_S * 1000))
 
 
 def end_of_all(cluster: Cluster, topic: str, partition: int) -> int:

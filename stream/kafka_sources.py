@@ -22,6 +22,7 @@ from .bus import FRAMES
 from .codec import End, Kind, kind_of, pack, unpack
 from .errors import BadRecord, BusFailed
 from .kafka_client import Cluster, headers, named_errors, settings_of
+from .kafka_endings import SOURCE, open_producer
 from .kafka_topics import INGEST, POSITIONS
 from .types import Frame, Notice, Prompt
 from .wanted import Position, Wanted
@@ -53,11 +54,11 @@ class SourceLog:
         self.session, self.view, self.cluster = session, view, cluster
         self._key, self._name = session.encode(), f"{session}/{view}"
         self._doing = f"publish source {self._name}"
-        timeout_ms = int(TRANSACTION_TIMEOUT_S * 1000)
-        self._producer = cluster.producer(transactional_id=cluster.topic(f"psalm-source-{self._name}"), transaction_timeout_ms=timeout_ms)
+        with named_errors(self._doing):
+            written = cluster.topic(FRAMES), cluster.topic(POSITIONS)
+            self._producer = open_producer(cluster, cluster.topic(f"{SOURCE}{self._name}"), TRANSACTION_TIMEOUT_S, written)
         try:
             with named_errors(self._doing):
-                self._producer.init_transactions()
                 frames, self._positions = self._home(FRAMES), self._home(POSITIONS)
                 self.partition = frames.partition
                 with closing(cluster.admin()) as admin:

@@ -62,6 +62,14 @@ def overlay(image: np.ndarray | None, masks: MaskFrame, size_hw: tuple[int, int]
     return canvas
 
 
+def titled(picture: np.ndarray, title: str) -> np.ndarray:
+    """The picture, uint8 [H, W, 3], with a tag in its top left corner."""
+    canvas = picture.copy()
+    size = _text_px(canvas)
+    _paste(canvas, _chip(title, INK, PAPER, size), size // 3, size // 3)
+    return canvas
+
+
 def _window(inner_hw: tuple[int, int], outer_hw: tuple[int, int]) -> tuple[slice, slice]:
     """Where a picture lies in a canvas: as large as fits with its aspect kept, centred."""
     scale = min(outer / inner for inner, outer in zip(inner_hw, outer_hw, strict=True))

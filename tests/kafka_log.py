@@ -1,5 +1,6 @@
 """A log of its own on a real Kafka, for one test: its topics, its sources, its members, and what a subscriber reads of it."""
 
+import time
 import uuid
 from itertools import count
 
@@ -9,6 +10,7 @@ from psalm_stream.stream.kafka_client import headers, open_cluster, record_of
 from psalm_stream.stream.kafka_topics import create_topics
 
 SESSION_S = 6.0  # the least a broker takes
+DEADLINE_S = 90.0  # on a machine that runs everything else, too
 POLL_INTERVAL_S = 5.0  # a member that does not poll for so long is expelled
 
 
@@ -53,3 +55,22 @@ class KafkaLog:
         self.source.abandon()
         self.subscriber.close()
         self.everything.close()
+
+
+def poll_until(bus, done):
+    """Poll until `done(gained, records)`; returns both."""
+    gained, records, deadline = {}, [], time.monotonic() + DEADLINE_S
+    while not done(gained, records):
+        assert time.monotonic() < deadline, (gained, len(records))
+        polled = bus.poll(8, 0.2)
+        gained |= {claim.partition: claim for claim in polled.gained}
+        records += polled.records
+    return gained, records
+
+
+def read(bus, count):
+    return poll_until(bus, lambda gained, records: len(records) >= count)
+
+
+def gain(bus, partitions=1):
+    return poll_until(bus, lambda gained, records: len(gained) >= partitions)[0]

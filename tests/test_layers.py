@@ -33,7 +33,7 @@ WITHOUT_TORCH = [
 ]
 ONLY_HERE = {
     "av": {"stream.video", "stream.sources", "stream.sinks"},
-    "kafka": {"stream.kafka_client", "stream.kafka_bus", "stream.kafka_reads", "stream.kafka_tail", "stream.kafka_sources"},
+    "kafka": {f"stream.kafka_{name}" for name in ("client", "bus", "endings", "reads", "sources", "tail")},
     "redis": {"stream.redis_store"},
 }
 

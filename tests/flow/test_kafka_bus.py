@@ -12,12 +12,10 @@ from dataclasses import replace
 
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
-from kafka_log import SESSION_S, KafkaLog
+from kafka_log import DEADLINE_S, SESSION_S, KafkaLog, gain, poll_until, read
 from psalm_stream.stream.errors import BadRecord, BusFailed, Fenced, LogLost, PsalmStreamError
 from psalm_stream.stream.kafka_bus import KafkaBus, Member
 from psalm_stream.stream.kafka_client import headers, named_errors, open_cluster
-
-DEADLINE_S = 90.0  # on a machine that runs everything else, too
 
 
 @pytest.fixture
@@ -28,25 +26,6 @@ def log(servers):
     log = KafkaLog(servers.kafka.address)
     yield log
     log.close()
-
-
-def poll_until(bus, done):
-    """Poll until `done(gained, records)`; returns both."""
-    gained, records, deadline = {}, [], time.monotonic() + DEADLINE_S
-    while not done(gained, records):
-        assert time.monotonic() < deadline, (gained, len(records))
-        polled = bus.poll(8, 0.2)
-        gained |= {claim.partition: claim for claim in polled.gained}
-        records += polled.records
-    return gained, records
-
-
-def read(bus, count):
-    return poll_until(bus, lambda gained, records: len(records) >= count)
-
-
-def gain(bus, partitions=1):
-    return poll_until(bus, lambda gained, records: len(gained) >= partitions)[0]
 
 
 def after(claim, record, checkpoint="n1"):
