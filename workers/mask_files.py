@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import quote
 
 from ..stream.bus import FRAMES, Record
 from ..stream.codec import Kind, unpack
@@ -23,8 +22,8 @@ from ..stream.kafka_tail import Tail
 from ..stream.pictures import MAX_PIXELS
 from ..stream.sinks import JsonLinesSink, OverlaySink, PaletteSink
 from ..stream.types import Frame, MaskFrame
+from .run_files import LINES, MASKS, folder_of
 
-MASKS, LINES = "masks", "masks.jsonl"
 TIMED_FRAMES = 10  # that tell the rate of a video
 FPS, FPS_RANGE = 25.0, (1.0, 240.0)  # of a video of a single frame; of any
 
@@ -171,9 +170,3 @@ def fps_of(times_ns: list[int]) -> float:
     steps = [after - before for before, after in pairwise(times_ns) if after > before]
     low, high = FPS_RANGE
     return min(max(1e9 / statistics.median(steps), low), high) if steps else FPS
-
-
-def folder_of(view: str) -> str:
-    """A view's name as that of a folder: what a file system or a path would take amiss is escaped as in a URL."""
-    name = quote(view, safe=" ")
-    return name.replace(".", "%2E") if set(name) <= {"."} else name

@@ -74,4 +74,4 @@ def _refusal(answer: MaskFrame | Notice) -> str:
 
 def _named(waiting: dict[FrameKey, list[Prompt]]) -> str:
     objects = {key: ", ".join(str(o.object_id) for prompt in prompts for o in prompt.objects) for key, prompts in sorted(waiting.items())}
-    return "; ".join(f"frame {key.index} (object {ids})" for key, ids in objects.items())
+    return "; ".join(f"{'' if key.view == 'main' else f'view {key.view} '}frame {key.index} (object {ids})" for key, ids in objects.items())

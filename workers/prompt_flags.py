@@ -1,7 +1,8 @@
 """The prompt flags of the command line: text -> prompts, and what can be said against them before a frame is looked at.
 
 `--mask FILE[@FRAME]`, `--point ID[@FRAME]:x,y`, `--box ID[@FRAME]:x0,y0,x1,y1`, `--scribble ID[@FRAME]:x,y;x,y;...`; FRAME counts from 0
-and is 0 when left out. Coordinates are pixels of the displayed frame, origin top left. What a shape covers is psalm/visual_prompts.py.
+and is 0 when left out. Coordinates are pixels of the displayed frame, origin top left. Of several views each text starts with the one it
+is drawn on, `VIEW/`. What a shape covers is psalm/visual_prompts.py.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..stream import rle
 from ..stream.errors import BadPrompt
 from ..stream.types import MAX_OBJECT_ID, Box, FrameKey, Mask, ObjectPrompt, Points, Prompt, Scribble, Shape
 
+VIEW = "main"  # of an input that is the only one
 VOID = 255  # in a DAVIS mask file: a pixel nobody decided about
 
 EXAMPLE = """--mask first.png            an indexed PNG, value = object id, on frame 0
@@ -28,6 +30,7 @@ EXAMPLE = """--mask first.png            an indexed PNG, value = object id, on f
 --scribble 3:10,10;60,80    a stroke over object 3"""
 
 FORMS = {
+    "--mask": "FILE[@FRAME], such as first.png@120",
     "--point": "ID[@FRAME]:x,y, such as 1:320,180",
     "--box": "ID[@FRAME]:x0,y0,x1,y1, such as 2@5:10,20,200,240",
     "--scribble": "ID[@FRAME]:x,y;x,y;..., such as 3:10,10;60,80",
@@ -43,6 +46,17 @@ class Flag:
     object_id: int
     shape: Shape
     void: int = 0
+    view: str = VIEW
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What one flag was given. said: the flag and the whole text, for messages; flag: such as --point; text: without its view."""
+
+    said: str
+    flag: str
+    view: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +68,31 @@ class PromptFlags:
     boxes: Sequence[str] = ()
     scribbles: Sequence[str] = ()
 
-    def parse(self) -> tuple[Flag, ...]:
-        """Every object on every frame, one Flag each, in frame order. Raises BadPrompt: unreadable, twice the same, or none at all."""
-        named = [flag for text in self.masks for flag in _mask_file(text)]
-        named += _clicks(self.points)
-        named += [_one("--box", text, lambda said, body: Box(_numbers(said, body, 4))) for text in self.boxes]
-        named += [_one("--scribble", text, lambda said, body: Scribble(_pairs(said, body))) for text in self.scribbles]
+    def parse(self, views: Sequence[str] = ()) -> tuple[Flag, ...]:
+        """Every object on every frame, one Flag each, in frame order.
+
+        views: the names of which each text must start with one, and a slash; none: there is one view, and no text names it. Raises
+        BadPrompt: unreadable, twice the same, a view that is not there, or no object at all.
+        """
+        given = {"--mask": self.masks, "--point": self.points, "--box": self.boxes, "--scribble": self.scribbles}
+        masks, points, boxes, scribbles = ([_text(flag, text, views) for text in texts] for flag, texts in given.items())
+        named = [flag for told in masks for flag in _mask_file(told)]
+        named += _clicks(points)
+        named += [_one(told, lambda said, body: Box(_numbers(said, body, 4))) for told in boxes]
+        named += [_one(told, lambda said, body: Scribble(_pairs(said, body))) for told in scribbles]
         if not named:
-            raise BadPrompt(f"no object was named, expected at least one prompt. Say what to follow, for example:\n{EXAMPLE}")
+            example = re.sub(r"^(--\w+ )", rf"\1{views[0]}/", EXAMPLE, flags=re.MULTILINE) if views else EXAMPLE
+            raise BadPrompt(f"no object was named, expected at least one prompt. Say what to follow, for example:\n{example}")
         _refuse_twice(named)
         return tuple(sorted(named, key=lambda flag: (flag.frame, flag.object_id)))
 
 
-def prompts(flags: Iterable[Flag], session: str, view: str = "main") -> tuple[Prompt, ...]:
-    """One Prompt a frame, its objects together."""
-    frames: dict[int, list[ObjectPrompt]] = {}
+def prompts(flags: Iterable[Flag], session: str) -> tuple[Prompt, ...]:
+    """One Prompt a frame of a view, its objects together."""
+    frames: dict[FrameKey, list[ObjectPrompt]] = {}
     for flag in flags:
-        frames.setdefault(flag.frame, []).append(ObjectPrompt(flag.object_id, flag.shape))
-    return tuple(Prompt(FrameKey(session, view, frame), f"flags@{frame}", tuple(objects)) for frame, objects in frames.items())
+        frames.setdefault(FrameKey(session, flag.view, flag.frame), []).append(ObjectPrompt(flag.object_id, flag.shape))
+    return tuple(Prompt(key, f"flags@{key.view}/{key.index}", tuple(objects)) for key, objects in frames.items())
 
 
 def check(flags: Iterable[Flag], size_hw: tuple[int, int]) -> None:
@@ -84,16 +105,28 @@ def check(flags: Iterable[Flag], size_hw: tuple[int, int]) -> None:
 
 
 def _refuse_twice(flags: Sequence[Flag]) -> None:
-    seen: dict[tuple[int, int], Flag] = {}
+    seen: dict[tuple[str, int, int], Flag] = {}
     for flag in flags:
-        before = seen.setdefault((flag.frame, flag.object_id), flag)
+        before = seen.setdefault((flag.view, flag.frame, flag.object_id), flag)
         if before is not flag:
             raise BadPrompt(f"object {flag.object_id} has two shapes on frame {flag.frame}: {before.said} and {flag.said}; keep one")
 
 
-def _mask_file(text: str) -> Iterator[Flag]:
-    path, frame = _at_frame(text)
-    said = f"--mask {text}"
+def _text(flag: str, text: str, views: Sequence[str]) -> _Text:
+    """The view that a text is about, and the rest of it."""
+    said = f"{flag} {text}"
+    if not views:
+        return _Text(said, flag, VIEW, text)
+    view, slash, rest = text.strip().partition("/")
+    if not slash or view not in views:
+        wrong = f"view {view!r} is none of this run" if slash else "names no view"
+        raise BadPrompt(f"{said}: {wrong}, expected VIEW/{FORMS[flag]}, with VIEW one of {', '.join(views)}")
+    return _Text(said, flag, view, rest)
+
+
+def _mask_file(told: _Text) -> Iterator[Flag]:
+    path, frame = _at_frame(told.text)
+    said = told.said
     ids = read_ids(path)
     named = [int(i) for i in np.unique(ids) if i not in (0, VOID)]
     if not named:
@@ -103,7 +136,7 @@ def _mask_file(text: str) -> Iterator[Flag]:
             "save it as an indexed PNG whose value is the object's id"
         )
     for object_id in named:
-        yield Flag(said, frame, object_id, Mask(rle.encode(ids == object_id)), void=int((ids == VOID).sum()))
+        yield Flag(said, frame, object_id, Mask(rle.encode(ids == object_id)), int((ids == VOID).sum()), told.view)
 
 
 def read_ids(path: str | Path) -> np.ndarray:
@@ -131,27 +164,27 @@ def _at_frame(text: str) -> tuple[str, int]:
     return text, 0
 
 
-def _one(flag: str, text: str, shape: Callable[[str, str], Shape]) -> Flag:
+def _one(told: _Text, shape: Callable[[str, str], Shape]) -> Flag:
     """ID[@FRAME]:BODY with the shape that `shape(said, BODY)` reads."""
-    said = f"{flag} {text}"
-    head = re.fullmatch(r"(\d+)(?:@(\d+))?:(.+)", text.strip())
+    said = told.said
+    head = re.fullmatch(r"(\d+)(?:@(\d+))?:(.+)", told.text.strip())
     if not head:
-        raise BadPrompt(f"{said} cannot be read, expected {FORMS[flag]}")
+        raise BadPrompt(f"{said} cannot be read, expected {FORMS[told.flag]}")
     object_id = int(head[1])
     if not 1 <= object_id <= MAX_OBJECT_ID:
         raise BadPrompt(f"{said}: object id is {object_id}, expected 1 to {MAX_OBJECT_ID}")
-    return Flag(said, int(head[2] or 0), object_id, shape(said, head[3]))
+    return Flag(said, int(head[2] or 0), object_id, shape(said, head[3]), view=told.view)
 
 
-def _clicks(texts: Sequence[str]) -> list[Flag]:
+def _clicks(points: Sequence[_Text]) -> list[Flag]:
     """Clicks on one object of one frame belong together."""
-    clicks: dict[tuple[int, int], list[Flag]] = {}
-    for text in texts:
-        flag = _one("--point", text, lambda said, body: Points((_numbers(said, body, 2),)))
-        clicks.setdefault((flag.frame, flag.object_id), []).append(flag)
+    clicks: dict[tuple[str, int, int], list[Flag]] = {}
+    for told in points:
+        flag = _one(told, lambda said, body: Points((_numbers(said, body, 2),)))
+        clicks.setdefault((flag.view, flag.frame, flag.object_id), []).append(flag)
     return [
-        Flag(" ".join(f.said for f in same), frame, object_id, Points(tuple(xy for f in same for xy in f.shape.xy)))
-        for (frame, object_id), same in clicks.items()
+        replace(same[0], said=" ".join(f.said for f in same), shape=Points(tuple(xy for f in same for xy in f.shape.xy)))
+        for same in clicks.values()
     ]
 
 

@@ -1,7 +1,6 @@
-"""`psalm-stream run` without its screen: one input through the embedded path into a results folder.
+"""`psalm-stream run` without its screen: one input, or several views of one session, through the embedded path into a results folder.
 
-DIR gets masks/00000.png ..., masks.jsonl, overlay.mp4 and run.json. What is written stays readable whenever a run stops. Flags, progress
-bar and messages are cli.py's.
+What is written stays readable whenever a run stops. The folder is run_files.py's, flags, progress bar and messages are cli_run.py's.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,24 +20,28 @@ import numpy as np
 
 from ..psalm.tracker import Rules
 from ..stream.errors import BadConfig, BadPrompt, Undecodable
-from ..stream.sinks import JsonLinesSink, OverlaySink, PaletteSink, Sink
-from ..stream.sources import Source
+from ..stream.sources import Source, open_source
 from ..stream.types import Frame, MaskFrame
 from ..stream.video import without_credentials
+from ..stream.views import View, Views, open_views
 from .answering import Model
 from .pipeline import Embedded
-from .prompt_flags import VOID, Flag, check, prompts, read_ids
+from .prompt_flags import VIEW, VOID, Flag, check, prompts, read_ids
+from .run_files import RECORD, clear_results, open_sinks
 from .settings import Settings
 from .tally import Tally
 
 SESSION = "run"
-MASKS, LINES, OVERLAY, RECORD = "masks", "masks.jsonl", "overlay.mp4", "run.json"
 LIBRARIES = ("psalm-stream", "torch", "transformers", "numpy", "opencv-python-headless", "av")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run. url: as the user gave it; out: the results folder; oracle: annotations that say which ids exist, or None."""
+    """What to run.
+
+    url: as the user gave it; out: the results folder; oracle: annotations that say which ids exist, or None; limit: frames of each input;
+    views: what to run in place of url, two or more.
+    """
 
     url: str
     out: Path
@@ -47,18 +50,31 @@ class Job:
     oracle: Path | None = None
     limit: int | None = None
     overlay: bool = True
+    views: tuple[View, ...] = ()
 
-    def refuse_misfits(self, source: Source) -> None:
+    def open(self) -> Source | Views:
+        """Open the input, or every view. Raises SourceFailed, BadConfig."""
+        if self.views:
+            return open_views(self.views, session=SESSION, limit=self.limit)
+        return open_source(self.url, session=SESSION, limit=self.limit)
+
+    def refuse_misfits(self, source: Source | Views) -> None:
         """Raise BadPrompt for a shape that does not fit its frame, or a frame that never comes, before anything is computed.
 
         The pictures of a folder may differ in size: there only the first frame's prompts are looked at, the others when their frame comes.
         A video's header only estimates its number of frames: there a prompt beyond the end shows at the end.
         """
-        pictures = Path(self.url).is_dir()
-        check((flag for flag in self.flags if flag.frame == 0 or not pictures), source.size_hw)
-        end = source.frames if pictures else self.limit
-        if late := [flag for flag in self.flags if end is not None and flag.frame >= end]:
-            raise BadPrompt(f"{late[0].said}: frame {late[0].frame} never comes, the run has frames 0 to {end - 1}; counting starts at 0")
+        sources = _by_view(source)
+        for view in self.views or (View(VIEW, self.url),):
+            flags = [flag for flag in self.flags if flag.view == view.name]
+            pictures = Path(view.url).is_dir()
+            check((flag for flag in flags if flag.frame == 0 or not pictures), sources[view.name].size_hw)
+            end = sources[view.name].frames if pictures else self.limit
+            if late := [flag for flag in flags if end is not None and flag.frame >= end]:
+                whose = f"view {view.name}" if self.views else "the run"
+                raise BadPrompt(
+                    f"{late[0].said}: frame {late[0].frame} never comes, {whose} has frames 0 to {end - 1}; counting starts at 0"
+                )
 
     def notes(self) -> list[str]:
         """What the user did not say and should know, one line each."""
@@ -76,16 +92,6 @@ def refuse_results(out: Path, overwrite: bool) -> None:
         raise BadConfig(f"--out {out} is a file, expected a folder")
     if out.is_dir() and any(out.iterdir()) and not overwrite:
         raise BadConfig(f"--out {out} is not empty; choose another folder, or replace the results in it with --overwrite")
-
-
-def clear_results(out: Path) -> None:
-    """Make the results folder, and take away what an earlier run wrote there; nothing else in it is touched. Raises BadConfig."""
-    try:
-        (out / MASKS).mkdir(parents=True, exist_ok=True)
-        for path in [*(out / MASKS).glob("[0-9]*.png"), out / LINES, out / OVERLAY, out / RECORD]:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        raise BadConfig(f"--out {out} cannot be written ({error}); choose a folder that can") from error
 
 
 def load_model(settings: Settings) -> Model:
@@ -120,25 +126,34 @@ def read_oracle(folder: Path) -> dict[int, tuple[int, ...]]:
 
 
 def rules_of(job: Job) -> Rules:
-    """The tracker's rules. Raises BadConfig for a policy, motion and oracle that do not go together."""
-    return Rules(job.settings.policy, job.settings.motion, None if job.oracle is None else read_oracle(job.oracle))
+    """The tracker's rules. Raises BadConfig for a policy, motion, oracle and views that do not go together."""
+    settings = job.settings
+    if job.views and settings.policy == "official":
+        raise BadConfig(
+            "--policy is official, which repeats a loop over one video, and --view names several; choose honest, or run each alone"
+        )
+    return Rules(settings.policy, settings.motion, None if job.oracle is None else read_oracle(job.oracle), settings.max_skew_s)
 
 
-def run(job: Job, source: Source, model: Model, rules: Rules, tally: Tally, on_answer: Callable[[MaskFrame], None]) -> None:
+def run(job: Job, source: Source | Views, model: Model, rules: Rules, tally: Tally, on_answer: Callable[[MaskFrame], None]) -> None:
     """Send the input through worker and sinks, counting into `tally`; `on_answer` is called after each frame.
 
-    run.json is written whatever happens, and says in `stopped_by` what ended the run early. Raises BadPrompt, SourceFailed, BadConfig.
+    run.json is written whatever happens, and says in `stopped_by` what ended the run early. A view that is damaged or goes away does not
+    stop the others; it is named in the end. Raises BadPrompt, SourceFailed, BadConfig.
     """
     embedded = Embedded(model, rules, job.settings)
-    clear_results(job.out)
+    clear_results(job.out, [view.name for view in job.views])
+    tally.views.update({view.name: Tally() for view in job.views})
     began = time.perf_counter()
     stopped_by = None
     try:
         with ExitStack() as stack:
-            sinks = [stack.enter_context(closing(sink)) for sink in _sinks(job, source)]
+            sinks = open_sinks(job.out, _by_view(source), bool(job.views), job.overlay)
+            for sink in {id(sink): sink for own in sinks.values() for sink in own}.values():
+                stack.enter_context(closing(sink))
             for frame, answer in embedded.answer(_read(job, source, tally), prompts(job.flags, SESSION)):
                 written = time.perf_counter()
-                for sink in sinks:
+                for sink in sinks[frame.key.view]:
                     sink.write(frame, answer)
                 tally.time("write", (time.perf_counter() - written) * 1e3)
                 tally.add(answer)
@@ -148,6 +163,8 @@ def run(job: Job, source: Source, model: Model, rules: Rules, tally: Tally, on_a
         raise
     finally:
         record = describe(job, model) | tally.as_json() | {"seconds": round(time.perf_counter() - began, 3), "stopped_by": stopped_by}
+        for view, counts in tally.views.items():
+            record["views"][view] |= counts.as_json()
         (job.out / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n")
 
 
@@ -155,8 +172,9 @@ def describe(job: Job, model: Model) -> dict[str, object]:
     """What it takes to run the job again and get the same masks, as plain values."""
     import torch
 
+    views = {view.name: {"input": without_credentials(view.url), "offset_s": view.offset_ns / 1e9} for view in job.views}
     return {
-        "input": without_credentials(job.url),
+        **({"views": views} if views else {"input": without_credentials(job.url)}),
         "limit": job.limit,
         "prompts": list(dict.fromkeys(flag.said for flag in job.flags)),
         "oracle": job.oracle and str(job.oracle),
@@ -174,9 +192,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
-def _sinks(job: Job, source: Source) -> list[Sink]:
-    sinks: list[Sink] = [PaletteSink(job.out / MASKS), JsonLinesSink(job.out / LINES)]
-    return [*sinks, OverlaySink(job.out / OVERLAY, source.fps)] if job.overlay else sinks
+def _by_view(source: Source | Views) -> Mapping[str, Source]:
+    return source.sources if isinstance(source, Views) else {VIEW: source}
 
 
 def _read(job: Job, source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
@@ -191,7 +208,7 @@ def _read(job: Job, source: Iterable[Frame], tally: Tally) -> Iterator[Frame]:
         if frame is None:
             return
         tally.time("read", (time.perf_counter() - began) * 1e3)
-        named = [flag for flag in job.flags if flag.frame == frame.key.index]
+        named = [flag for flag in job.flags if (flag.view, flag.frame) == (frame.key.view, frame.key.index)]
         check(named, frame.size_hw)
         try:
             if named:

@@ -39,17 +39,20 @@ class Times:
 
 @dataclass(slots=True)
 class Tally:
-    """The sum of all answers so far."""
+    """The sum of all answers so far. views: where to count those of some views for themselves as well."""
 
     frames: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     masks: Counter[str] = field(default_factory=Counter)
     objects: set[int] = field(default_factory=set)
     times: dict[str, Times] = field(default_factory=dict)
+    views: dict[str, Tally] = field(default_factory=dict)
     _digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     def add(self, answer: MaskFrame) -> None:
         """Count one answer."""
+        if answer.key.view in self.views:
+            self.views[answer.key.view].add(answer)
         self.frames += 1
         self.statuses[answer.status.value] += 1
         self.masks.update(o.status.value for o in answer.objects)
