@@ -119,21 +119,26 @@ def test_a_first_annotation_without_objects_is_refused(root, tmp_path):
 
 
 class Interrupted(ColourSegmenter):
-    """Stopped by its user at the third frame of the second sequence."""
+    """Stopped by its user after some frames; a sequence has 6."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
 
     def segment(self, requests):
-        if len(self.batches) == 8:
+        if len(self.batches) == self.after:
             raise KeyboardInterrupt
         return super().segment(requests)
 
 
-def test_an_interrupted_evaluation_goes_on_with_what_is_not_finished(root, tmp_path):
+@pytest.mark.parametrize(("after", "done"), [(2, []), (8, ["pair"])])
+def test_an_interrupted_evaluation_goes_on_with_what_is_not_finished(root, tmp_path, after, done):
     with pytest.raises(KeyboardInterrupt):
-        run_whole(evaluation(root, tmp_path / "out", model=Interrupted()))
-    assert [s.name for s in read_results(tmp_path / "out").sequences] == ["pair"]
+        run_whole(evaluation(root, tmp_path / "out", model=Interrupted(after)))
+    assert [s.name for s in read_results(tmp_path / "out").sequences] == done
     again = ColourSegmenter()
     results, kept = run_whole(evaluation(root, tmp_path / "out", model=again))
-    assert (kept, len(again.batches)) == (["pair"], 6)
+    assert (kept, len(again.batches)) == (done, 12 - 6 * len(done))
     run_whole(evaluation(root, tmp_path / "undisturbed"))
     for name in ("pair", "single"):
         np.testing.assert_array_equal(masks(tmp_path / "out", name), masks(tmp_path / "undisturbed", name))
@@ -210,6 +215,17 @@ def test_an_answer_by_other_weights_ends_the_evaluation(root, tmp_path):
 
     with pytest.raises(BadConfig, match="sequence pair: frame 4 was answered by weights others, those before by colour"):
         run_whole(replace(job, track=two_workers))
+
+
+def test_weights_that_are_not_known_beforehand_are_those_of_the_first_answer(root, tmp_path):
+    def unknown(model, **asked):
+        job = evaluation(root, tmp_path / "out", model=model, **asked)
+        return replace(job, method={**job.method, "weights_digest": None})
+
+    run_whole(unknown(ColourSegmenter(), names=["single"]))
+    assert read_results(tmp_path / "out").method["weights_digest"] == "colour"
+    with pytest.raises(BadConfig, match="sequence pair: frame 0 was answered by weights other, those before by colour"):
+        run_whole(unknown(OtherWeights()))
 
 
 def test_a_frame_without_an_answer_ends_the_evaluation(root, tmp_path):

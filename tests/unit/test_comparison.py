@@ -64,6 +64,10 @@ def test_every_object_is_compared_and_the_mean_over_all(copies, exact):
     assert found.higher == (2, 1)
 
 
+def test_equal_results_are_higher_on_nothing(copies):
+    assert compare(copies, copies).higher == (0, 0)
+
+
 def test_the_frame_shown_is_the_one_on_which_they_are_farthest_apart(copies, exact):
     assert compare(copies, exact).pairs[0].farthest == 2
 

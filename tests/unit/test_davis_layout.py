@@ -1,5 +1,6 @@
 """The DAVIS layouts of 2017 and 2016, and everything that can be wrong with a folder."""
 
+import re
 import shutil
 
 import numpy as np
@@ -45,10 +46,13 @@ def test_sequences_that_are_named_come_in_the_order_of_the_list_and_cut(tmp_path
     assert davis.listed == ("pair", "single")
 
 
-def test_frames_whose_numbers_are_not_padded_come_in_the_order_the_tracker_sees_them(tmp_path):
-    davis_2017(tmp_path, frames=12)
+@pytest.mark.parametrize("write", [davis_2017, davis_2016])
+def test_frames_whose_numbers_are_not_padded_come_in_the_order_the_tracker_sees_them(tmp_path, write):
+    write(tmp_path, frames=12)
     for path in [*tmp_path.glob("JPEGImages/480p/*/*"), *tmp_path.glob("Annotations/480p/*/*")]:
         path.rename(path.with_stem(str(int(path.stem))))
+    for path in tmp_path.glob("ImageSets/480p/*"):
+        path.write_text("".join(sorted(re.sub(r"/0+(?=\d)", "/", path.read_text()).splitlines(keepends=True))))
     sequence = open_davis(tmp_path).sequences[0]
     assert sequence.frames == tuple(map(str, range(12)))
     check_pictures(sequence)
