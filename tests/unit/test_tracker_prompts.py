@@ -124,7 +124,9 @@ def test_the_later_of_two_waiting_prompts_for_one_object_counts():
     assert len(answer.objects) == 2
 
 
-@pytest.mark.parametrize("rules", [Rules(max_skew_s=0), Rules(motion="only"), Rules("official")], ids=["no skew", "motion only", "official"])
+@pytest.mark.parametrize(
+    "rules", [Rules(max_skew_s=0), Rules(motion="only"), Rules("official")], ids=["no skew", "motion only", "official"]
+)
 def test_views_that_are_not_joined_share_no_objects(rules):
     state = begun(SCENE.frame(0), {1: square(10, 10)}, rules)
     other = frame_of(np.zeros((4, 4, 3), np.uint8), view="left")
