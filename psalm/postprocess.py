@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from .preprocess import Geometry
 
 CHUNK = 1
+SUMMED = 8  # queries added to all categories at once: one by one, 133 categories at 1024 x 1024 take 30 times as long
 PANOPTIC_SCORE = 0.8
 PANOPTIC_OVERLAP = 0.8
 GENERALIZED_SCORE = 0.6
@@ -108,9 +109,13 @@ def semantic(class_logits: Tensor, mask_logits: Tensor, geometry: Geometry | Non
     """
     weights = class_logits.float().softmax(-1)[:, :-1]
     padded = at == "padded" and geometry is not None
-    maps = (_to_padded(part, geometry) for part in mask_logits.split(CHUNK)) if padded else _chunks(mask_logits, geometry)
-    total = sum(torch.einsum("qc,qhw->chw", w, m.sigmoid()) for w, m in zip(weights.split(CHUNK), maps, strict=True))
-    return _crop_and_resize(total, geometry) if padded else total
+    total = None
+    for weight, logits in zip(weights.split(SUMMED), mask_logits.split(SUMMED), strict=True):
+        maps = torch.cat([m.sigmoid() for m in (_valid_parts(logits, geometry) if padded else _chunks(logits, geometry))])
+        if total is None:
+            total = maps.new_zeros(weights.shape[1], *maps.shape[1:])
+        total.flatten(1).addmm_(weight.T, maps.flatten(1))
+    return _resize(total, geometry.size_hw) if padded else total
 
 
 def instance(class_logits: Tensor, mask_logits: Tensor, geometry: Geometry | None, things: Sequence[bool] | None = None) -> InstanceResult:
@@ -171,6 +176,12 @@ def official_ground_truth(masks: Tensor, geometry: Geometry) -> Tensor:
 def _chunks(mask_logits: Tensor, geometry: Geometry | None) -> Iterator[Tensor]:
     """Mask logits at source size, float32 [<= CHUNK, H, W] at a time; one empty chunk when there are no queries."""
     return (upsample_masks(part, geometry) for part in mask_logits.split(CHUNK))
+
+
+def _valid_parts(mask_logits: Tensor, geometry: Geometry) -> Iterator[Tensor]:
+    """Mask logits at S x S without the padding, float32 [<= CHUNK, h, w] at a time."""
+    height, width = geometry.valid_hw
+    return (_to_padded(part, geometry)[:, :height, :width] for part in mask_logits.split(CHUNK))
 
 
 def _to_padded(mask_logits: Tensor, geometry: Geometry) -> Tensor:
