@@ -270,8 +270,9 @@ class KafkaBus:
         transaction that nothing ends. Raises KafkaTimeoutError."""
         if time.monotonic() < self._heard + self.member.session_timeout_s:
             return
-        before, self._ends = self._ends, ends(self._consumer, {self._at(0), *self._consumer.assignment()})
-        if any(before.get(at) == end < (self._consumer.highwater(at) or 0) for at, end in self._ends.items()):
+        mine = self._consumer.assignment()
+        before, self._ends = self._ends, ends(self._consumer, {self._at(0), *mine})
+        if any(before.get(at) == self._ends[at] < (self._consumer.highwater(at) or 0) for at in mine):
             end_for_others(self.cluster, self.cluster.topic(SOURCE), self.member.transaction_timeout_s, self._sent)
         self._heard = time.monotonic()
 

@@ -234,6 +234,13 @@ def test_a_broker_that_is_away_is_told_of_and_waited_for(servers, log):
     assert [a.data for a in log.answers()] == [b"0"]
 
 
+def test_a_member_without_partitions_asks_after_its_broker_too(log):
+    bus = log.join()
+    bus._heard = 0.0
+    bus._look_around()
+    assert bus._heard > 0
+
+
 def test_a_broker_that_does_not_answer_a_commit_is_not_waited_for_forever(servers, log):
     log.append("a", "frame", b"0")
     bus = log.join(transaction_timeout_s=1.0)
