@@ -45,7 +45,7 @@ def draw_davis(root: Path, seeds: tuple[int, ...], frames: int, size: int) -> No
 
 def draw_command(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="Where the data set goes.")],
-    seeds: Annotated[str, typer.Option(help="One sequence each.")] = "8,12,20",
+    seeds: Annotated[str, typer.Option(help="One sequence each.")] = "8,12,18",
     frames: Annotated[int, typer.Option(min=3, help="Of each sequence.")] = 40,
     size: Annotated[int, typer.Option(min=64, help="Long side of the pictures.")] = 480,
 ) -> None:

@@ -259,9 +259,12 @@ def _conclude(results: Results, davis: Davis, folder: Path, say: Console) -> Non
     from ..eval.report_page import write_report
     from ..eval.results import write_csvs, write_results
 
-    write_results(folder, results)
-    report = write_report(folder, results, davis)
-    csvs = write_csvs(folder, results)
+    try:
+        write_results(folder, results)
+        report = write_report(folder, results, davis)
+        csvs = write_csvs(folder, results)
+    except OSError as error:
+        raise BadConfig(f"{folder} cannot be written ({error}); the report lies beside the masks: put these where it can") from error
     say.print(scores_table(results))
     for remark in results.remarks:
         say.print(f"[yellow]note[/] {escape(remark)}", soft_wrap=True)
