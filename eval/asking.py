@@ -26,6 +26,7 @@ from ..workers.images import Looker, read_picture, referred
 from .referring_files import Question, mask_of
 
 PREDICTIONS = "predictions.jsonl"
+TOGETHER = 8  # sentences about a picture in one batch: it is encoded once for them
 Prompt = Literal["point", "scribble", "box", "mask"]
 
 
@@ -55,8 +56,13 @@ class Answered:
 
 
 def askable(questions: Sequence[Question], asking: Asking) -> list[Question]:
-    """The questions that can be asked so: PSALM's evaluation leaves out regions that nothing of the kind is drawn on. Raises BadInput."""
+    """The questions that can be asked so, a picture's together: PSALM's evaluation leaves out regions that nothing of the kind is drawn on.
+
+    Raises BadInput.
+    """
     kept = [q for q in questions if (q.sentences if asking.prompt is None else _has_pixels(q, asking.prompt))]
+    first = {q.image: n for n, q in reversed(list(enumerate(kept)))}
+    kept.sort(key=lambda q: first[q.image])
     if not kept:
         wanted = "sentences" if asking.prompt is None else f"a {asking.prompt} prompt"
         raise BadInput(f"none of {len(questions)} questions has {wanted}; choose another benchmark, or another --prompt")
@@ -87,9 +93,9 @@ def ask(questions: Sequence[Question], asking: Asking, model: Looker) -> Iterato
         if wrong := [q for q in about if q.size_hw != tuple(frame.size_hw)]:
             raise BadInput(f"question {wrong[0].id} is about a picture of {wrong[0].size_hw}, {image} is {frame.size_hw} (height, width)")
         if asking.prompt is None:
-            for question in about:
-                (findings,) = model.look([Request(frame, Sentence(question.sentences))])
-                yield Answered(question.id, *referred(findings, asking.generalized, asking.official))
+            for some in (about[start : start + TOGETHER] for start in range(0, len(about), TOGETHER)):
+                for question, findings in zip(some, model.look([Request(frame, Sentence(q.sentences)) for q in some]), strict=True):
+                    yield Answered(question.id, *referred(findings, asking.generalized, asking.official))
         else:
             yield from _regions(about, frame, asking, model)
 

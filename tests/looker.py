@@ -20,9 +20,10 @@ class ColourLooker:
     digest = "colour"
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.batches = [], []
 
     def look(self, requests):
+        self.batches.append(len(requests))
         self.asked += [request.frame.key.view for request in requests]
         return [self._one(request) for request in requests]
 

@@ -78,6 +78,19 @@ def test_all_regions_of_a_picture_are_asked_together(pictures):
     assert model.asked == ["a.png", "b.png"]
 
 
+def test_a_picture_is_asked_all_its_questions_at_once_in_their_order(pictures):
+    questions = [
+        question(name, image, ("the red one",))
+        for name, image in zip("123456", ("b.png", "a.png", "b.png", "a.png", "a.png", "b.png"), strict=True)
+    ]
+    model = ColourLooker()
+    ordered = askable(questions, Asking(pictures))
+    assert [q.id for q in ordered] == ["1", "3", "6", "2", "4", "5"]
+    found = answers(ordered, Asking(pictures), model)
+    assert model.batches == [3, 3]
+    assert np.array_equal(found["5"], object_mask(1, 0))
+
+
 def test_regions_without_the_shape_are_left_out(pictures):
     questions = [
         question("1", "a.png", box=object_mask(1, 0)),
