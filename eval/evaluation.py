@@ -19,13 +19,13 @@ from ..stream.sinks import write_label_map
 from ..stream.types import MaskFrame, ObjectStatus
 from ..workers.run import refuse_results
 from ..workers.tally import Tally
-from .davis import Davis, DavisSequence
+from .davis import Davis, DavisSequence, ids_of
 from .report_page import REPORT
 from .results import RECORD, Results, SequenceResult, SequenceRun, dataset_of, mask_path, read_results, score_masks, write_results
 from .tracking import Tracker
 
 DIGEST = "weights_digest"
-NOT_COMPARED = ("root", "listed", "weights", "bus", "machine", "cpus")  # the same masks come of others
+NOT_COMPARED = ("root", "listed", "weights", "bus", "machine", "cpus", "torch_threads")  # the same masks come of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,16 @@ def clear(out: Path, davis: Davis) -> None:
         for name in davis.listed:
             for path in (out / name).glob("*.png"):
                 path.unlink()
-        for path in (out / RECORD, out / REPORT, *out.glob("*_results-*.csv")):
-            path.unlink(missing_ok=True)
+        (out / RECORD).unlink(missing_ok=True)
+        _take_back_scores(out)
     except OSError as error:
         raise BadConfig(f"--out {out} cannot be cleared ({error}); choose another folder") from error
+
+
+def _take_back_scores(out: Path) -> None:
+    """Delete the page and the CSVs: while masks are made they would be those of earlier ones."""
+    for path in (out / REPORT, *out.glob("*_results-*.csv")):
+        path.unlink(missing_ok=True)
 
 
 def evaluate(job: Evaluation, before: Results | None, advance: Callable[[int], None]) -> Iterator[tuple[SequenceResult, bool]]:
@@ -103,6 +109,7 @@ def evaluate(job: Evaluation, before: Results | None, advance: Callable[[int], N
         refuse_mixture(job, before)
     try:
         job.out.mkdir(parents=True, exist_ok=True)
+        _take_back_scores(job.out)
     except OSError as error:
         raise BadConfig(f"--out {job.out} cannot be written ({error}); choose a folder that can") from error
     runs = {} if before is None else {found.name: found.run for found in before.sequences if found.run}
@@ -110,7 +117,7 @@ def evaluate(job: Evaluation, before: Results | None, advance: Callable[[int], N
     done: list[SequenceResult] = []
     _save(job, digest, done, before)
     for sequence in job.davis.sequences:
-        kept = sequence.name in runs and _is_whole(job.out, sequence)
+        kept = sequence.name in runs and _is_whole(job.out, sequence, runs[sequence.name])
         if kept:
             run = runs[sequence.name]
             advance(len(sequence.frames))
@@ -157,8 +164,11 @@ def _run(answers: Sequence[MaskFrame], ms: Mapping[str, Sequence[float]], tally:
     return SequenceRun(seconds, tally.digest(), statuses, objects, {stage: tuple(times) for stage, times in ms.items()})
 
 
-def _is_whole(out: Path, sequence: DavisSequence) -> bool:
-    return all(mask_path(out, sequence.name, frame).is_file() for frame in sequence.frames)
+def _is_whole(out: Path, sequence: DavisSequence, run: SequenceRun) -> bool:
+    """Whether every mask is there, and of the objects that are annotated now."""
+    return set(run.objects) == set(ids_of(sequence.true_map(0))) and all(
+        mask_path(out, sequence.name, frame).is_file() for frame in sequence.frames
+    )
 
 
 def _save(job: Evaluation, digest: str | None, done: Sequence[SequenceResult], before: Results | None) -> None:

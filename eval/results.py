@@ -77,6 +77,7 @@ class Results:
             f"Only the first {data['limit']} frames of each sequence: not comparable with full runs.": data["limit"] is not None,
             f"{len(self.sequences)} of the {data['listed']} sequences of set {data['set']}: not the score of the set.": len(self.sequences)
             != data["listed"],
+            "Weights nano: the small model that is shipped for trying things out.": made.get("weights") == "nano",
             "Followed by the workers behind the broker: policy, motion and precision are as these were started.": made.get("bus")
             is not None,
             "Masks found in the folder: how they were made is not known here.": not made,

@@ -153,6 +153,25 @@ def test_a_finished_sequence_that_lacks_a_mask_is_followed_again(root, tmp_path)
     assert masks(tmp_path / "out", "single").any()
 
 
+def test_a_finished_sequence_is_followed_again_when_other_objects_are_annotated(root, tmp_path):
+    run_whole(evaluation(root, tmp_path / "out"))
+    for path in root.glob("Annotations/480p/pair/*.png"):
+        Image.fromarray((np.array(Image.open(path)) == 1).astype(np.uint8)).save(path)
+    _, kept = run_whole(evaluation(root, tmp_path / "out"))
+    assert kept == ["single"]
+    np.testing.assert_array_equal(np.unique(masks(tmp_path / "out", "pair")), [0, 1])
+
+
+def test_scores_of_earlier_masks_are_gone_while_new_ones_are_made(root, tmp_path):
+    run_whole(evaluation(root, tmp_path / "out"))
+    for name in ("report.html", "global_results-val.csv", "per-sequence_results-val.csv"):
+        (tmp_path / "out" / name).write_text("")
+    (tmp_path / "out/single/00003.png").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run_whole(evaluation(root, tmp_path / "out", model=Interrupted(2)))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["pair", "results.json", "single"]
+
+
 def test_what_is_kept_is_scored_anew(root, tmp_path):
     run_whole(evaluation(root, tmp_path / "out"))
     for path in (tmp_path / "out/single").glob("*.png"):

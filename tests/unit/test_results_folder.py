@@ -201,6 +201,7 @@ ABOUT = {"root": "d", "layout": 2017, "set": "val", "listed": 1, "limit": None}
         ({}, {"policy": "official"}, 9, "oracle visibility"),
         ({"limit": 9}, {"policy": "honest"}, 9, "Only the first 9 frames"),
         ({"listed": 30}, {"policy": "honest"}, 9, "1 of the 30 sequences of set val"),
+        ({}, {"policy": "honest", "weights": "nano"}, 9, "shipped for trying things out"),
         ({}, {"policy": "honest", "bus": "kafka://h:1"}, 9, "as these were started"),
         ({}, {}, 9, "how they were made is not known"),
         ({}, {"policy": "honest"}, 259, "official decay keeps its quarter edges in 8 bits"),
