@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..stream.rle import decode
-from ..stream.types import Frame, Region, Remembered, Request, TrackState, ViewState
+from ..stream.types import Frame, Prompt, Region, Remembered, Request, TrackState, ViewState
 
 GIVE_UP = 8  # frames without being seen; as long as motion may carry a found object unconfirmed
 
@@ -51,12 +51,25 @@ def label(state: TrackState, object_id: int) -> str:
     return next((o.label for o in named if o is not None and o.label), "")
 
 
-def without(view: ViewState, removed: set[int], renewed: set[int]) -> ViewState:
-    """A view after a prompt in any view of its session.
+def after_prompt(state: TrackState, prompt: Prompt) -> dict[str, ViewState]:
+    """The views of a session after a prompt in any of them, but for what it names: that waits for its view's next frame.
 
-    removed: objects that are forgotten everywhere. renewed: objects that were named anew where they had been prompted before: where they
-    were only found, they were found by what no longer counts, and are to be found again.
+    What it removes is forgotten everywhere. An object that it names anew, where it was prompted before or when no view is left in which it
+    was, is forgotten in other views where it was only found: it was found by what no longer counts.
     """
+    removed = set(prompt.remove)
+    renewed = {p.object_id for p in prompt.objects if prompt.key.view in (told := _told(state, p.object_id)) or not told}
+    return {name: _without(view, removed, set() if name == prompt.key.view else renewed) for name, view in state.views.items()}
+
+
+def _told(state: TrackState, object_id: int) -> set[str]:
+    """The views in which a user named an object."""
+    named = {name: view.object(object_id) for name, view in state.views.items()}
+    return {name for name, o in named.items() if o is not None and o.prompted}
+
+
+def _without(view: ViewState, removed: set[int], renewed: set[int]) -> ViewState:
+    """A view that knows nothing any more of some objects, and of others only what a user said."""
     gone = removed | {o.object_id for o in view.objects if o.object_id in renewed and not o.prompted}
     kept = tuple(o for o in view.objects if o.object_id not in gone)
     masks = {object_id: rle for object_id, rle in view.masks.items() if object_id not in gone}

@@ -1,6 +1,7 @@
 """What is kept of encoded frames: a remembered frame costs no backbone pass. The least recently asked for goes first.
 
-Each view keeps its own few, so that a busy stream cannot push out what another asks for on every frame: its anchors.
+Each view keeps its own few, so that a busy stream cannot push out what another asks for on every frame: its anchors. A frame that is asked
+about in one view by what another shows is looked up among that view's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ..stream.types import Frame, FrameKey
 from .model import ImageFeatures
 
 FRAMES_A_VIEW = 16  # a few objects' anchors and memories, and the frames between
-VIEWS = 64
+VIEWS = 64  # of all sessions
 FrameId = tuple[FrameKey, int]
 ViewId = tuple[str, str]
 

@@ -79,7 +79,8 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     """Put a prompt down for its view's next frame; an object that was waiting there under the same id is replaced.
 
     An id is one object in all views of the session: it may be corrected in any of them, and is removed from all. Named anew in a view where
-    it was prompted before, it is also looked for anew in those where it was only found; a view in which a user named it keeps its own.
+    it was prompted before, or when no view is left in which it was, it is also looked for anew in those where it was only found; a view in
+    which a user named it keeps its own.
 
     Raises BadPrompt for another session's prompt, one that says nothing or names an id twice, a correction or removal of an object that is
     not tracked, or mask prompts of one frame that overlap or differ in size: each mask is to be returned unchanged, and answered masks
@@ -94,10 +95,8 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     if twice:
         raise BadPrompt(f"prompt {prompt.prompt_id} names object {twice[0]} more than once; merge its shapes into one")
     _check_tracked(state, prompt, ids if prompt.correct else prompt.remove)
-    before = state.views.get(prompt.key.view, ViewState())
-    renewed = {o.object_id for o in before.objects if o.prompted and o.object_id in ids}
-    views = {name: cross_view.without(view, set(prompt.remove), renewed) for name, view in state.views.items()}
-    view = views.get(prompt.key.view, before)
+    views = cross_view.after_prompt(state, prompt)
+    view = views.get(prompt.key.view, ViewState())
     pending = (*(p for p in view.pending if p.object_id not in ids), *prompt.objects)
     _check_disjoint(pending)
     after = _with_view(replace(state, views=views), prompt.key, replace(view, pending=pending))

@@ -147,7 +147,7 @@ class Answerer:
     def _settle(self, step: Answered, proposals: Proposals | None) -> None:
         before = step.state.views.get(step.frame.key.view)
         if before is not None and before.previous is not None:
-            before.previous.forget_pixels()  # anchors and memories were the previous frame once: of a session one picture stays decoded
+            before.previous.forget_pixels()  # anchors and memories were the previous frame once: of a view one picture stays decoded
         with timed([step], "settle"):
             step.state, masks = settle(step.state, step.frame, step.request, proposals, self.rules, self.model.digest)
         step.answer = replace(masks, message=step.message, ms=step.ms)

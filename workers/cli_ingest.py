@@ -140,8 +140,10 @@ def prompt_command(
     point: Clicks = None,
     box: Boxes = None,
     scribble: Scribbles = None,
-    correct: Annotated[bool, typer.Option("--correct", help="The objects must be tracked already.")] = False,
-    remove: Annotated[list[int] | None, typer.Option(metavar="ID", min=1, max=255, help="Forget an object; may be repeated.")] = None,
+    correct: Annotated[bool, typer.Option("--correct", help="The objects must be tracked already, in any view.")] = False,
+    remove: Annotated[
+        list[int] | None, typer.Option(metavar="ID", min=1, max=255, help="Forget an object, in every view; may be repeated.")
+    ] = None,
     prompt_id: Annotated[
         str | None, typer.Option("--id", metavar="TEXT", help="The same twice is applied once. [dim]\\[default: a random one][/]")
     ] = None,

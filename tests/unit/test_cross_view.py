@@ -238,6 +238,13 @@ def test_a_find_that_is_corrected_in_its_view_leaves_the_finds_of_other_views_as
     assert state.views["exo"].object(1).label == "cup"
 
 
+def test_named_when_no_view_is_left_in_which_it_was_prompted_it_is_looked_for_anew_where_it_was_found():
+    state = seen_in_exo()
+    state = replace(state, views={"exo": state.views["exo"]})  # ego has ended
+    state = prompted(state, named("ego", {1: square(50, 10)}, index=5))
+    assert state.views["exo"].objects == ()
+
+
 def test_an_object_may_be_corrected_in_a_view_in_which_it_was_not_found():
     state = prompted(ego_prompted({1: HERE}), Prompt(FrameKey("s", "exo", 0), "c", (ObjectPrompt(1, Box((70, 50, 94, 74))),), correct=True))
     assert [p.object_id for p in state.views["exo"].pending] == [1]

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from psalm_stream.psalm.features import FRAMES_A_VIEW
+from psalm_stream.psalm.features import FRAMES_A_VIEW, VIEWS, FeatureCache, identity
+from psalm_stream.psalm.model import ImageFeatures
 from psalm_stream.psalm.names import to_official
 from psalm_stream.psalm.weights import load
 from psalm_stream.stream.types import Frame, FrameKey, Region, Regions, Request
@@ -18,9 +19,9 @@ def segmenter(tmp_path):
     return load(write(tmp_path, to_official(random_state(CONFIG), CONFIG)))
 
 
-def frame(index, session="s"):
+def frame(index, session="s", view="main"):
     data = cv2.imencode(".png", np.full((*SIZE_HW, 3), index, np.uint8))[1].tobytes()
-    return Frame(FrameKey(session, "main", index), index, False, SIZE_HW, data)
+    return Frame(FrameKey(session, view, index), index, False, SIZE_HW, data)
 
 
 def test_an_anchor_outlasts_any_number_of_frames_between(segmenter):
@@ -42,6 +43,28 @@ def test_a_busy_session_does_not_push_out_the_anchor_of_another(segmenter):
     segmenter.network.swin.register_forward_hook(lambda *_: passes.append(1))
     segmenter.segment([Request(frame(1, "quiet"), Regions((Region(1, anchor, WHOLE),)))])
     assert len(passes) == 1
+
+
+def test_a_frame_of_another_view_that_is_asked_with_is_not_encoded_again(segmenter):
+    passes = []
+    segmenter.network.swin.register_forward_hook(lambda *_: passes.append(1))
+    named = frame(0, view="ego")
+    for index in range(FRAMES_A_VIEW + 3):
+        ego, exo = (frame(index, view=view) for view in ("ego", "exo"))
+        segmenter.segment([Request(ego, Regions((Region(1, named, WHOLE),)))])
+        segmenter.segment([Request(exo, Regions((Region(1, named, WHOLE), Region(1, ego, WHOLE))))])
+    assert len(passes) == 2 * (FRAMES_A_VIEW + 3)
+
+
+def test_what_is_kept_is_bounded_however_many_views_and_frames_there_are_and_the_latest_stay():
+    cache, features = FeatureCache(), ImageFeatures([], np.zeros(1), None)
+    views = [(f"s{n // 4}", f"v{n % 4}") for n in range(VIEWS + 8)]
+    frames = [frame(index, *view) for index in range(FRAMES_A_VIEW + 2) for view in views]
+    for one in frames:
+        cache.put(identity(one), features)
+    kept = [one for one in frames if cache.get(identity(one)) is not None]
+    assert len(kept) <= VIEWS * FRAMES_A_VIEW
+    assert {(one.key.session, one.key.view) for one in kept} == set(views[-VIEWS:])
 
 
 def test_masks_of_no_query_are_an_empty_stack_of_source_size(segmenter):
