@@ -34,6 +34,11 @@ def test_of_equal_scores_the_proposal_that_fits_the_shape_wins(shape):
     assert pick.score == pytest.approx(0.6)
 
 
+def test_of_equal_scores_the_better_fit_wins():
+    (pick,) = picks([[0.6, 0.6, 0.0]], Box((20, 5, 55, 35)))
+    assert np.array_equal(pick.mask, RIGHT)
+
+
 def test_a_much_better_score_wins_over_a_fit_that_both_have():
     (pick,) = picks([[0.9, 0.3, 0.0]], Box((5, 5, 55, 35)))
     assert np.array_equal(pick.mask, LEFT)
