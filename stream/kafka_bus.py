@@ -181,6 +181,11 @@ class KafkaBus:
         for partition in partitions:
             self._unread.pop(partition, None)
 
+    def expelled(self, partitions: Collection[int]) -> None:
+        """The group has given all that this member held to others."""
+        self._consumer.forget()
+        self.revoked(partitions)
+
     def _gain_anew(self) -> None:
         """Read every partition again from what is committed, once the next poll has told of it."""
         self._gained |= {at.partition for at in self._consumer.assignment()}
@@ -328,6 +333,9 @@ class _Listener(ConsumerRebalanceListener):
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         self.bus.revoked([at.partition for at in revoked])
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self.bus.expelled([at.partition for at in lost])
 
 
 def _log_lost(topic: str, partition: int, wanted: int, first: int, end: int, group: str) -> LogLost:

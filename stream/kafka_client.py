@@ -138,6 +138,12 @@ class Consumer(KafkaConsumer):
         """
         return self.at_rest or self._coordinator.ensure_active_group(timeout_ms=timeout_s * 1000)
 
+    def forget(self) -> None:
+        """Claim nothing of what was held before an expulsion. 3.0.12 goes on to: what the group then gives to another is withheld from it
+        until this member revokes it, which it never does."""
+        for assignor in self._coordinator._assignors.values():
+            assignor.member_assignment = None
+
 
 class Producer(KafkaProducer):
     """A KafkaProducer that waits for the end of a transaction no longer than the broker does, and can be left at once.

@@ -81,6 +81,16 @@ def test_a_membership_that_was_asked_for_after_the_expulsion_is_refused_before_a
     assert gain(log.join(slot="another"))[0].checkpoint == "of the heir"
 
 
+def test_a_member_that_was_expelled_claims_nothing_when_it_comes_back(log, monkeypatch):
+    zombie, _, _ = expelled(log)
+    (assignor,) = zombie._consumer._coordinator._assignors.values()
+    told, metadata = [], assignor.metadata
+    monkeypatch.setattr(assignor, "metadata", lambda topics: told.append(metadata(topics)) or told[-1])
+    zombie.recover()
+    poll_until(zombie, lambda gained, records: told)
+    assert [claims.owned_partitions for claims in told] == [[]] * len(told)
+
+
 ZOMBIE = """
 import sys
 from dataclasses import replace
