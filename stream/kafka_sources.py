@@ -225,6 +225,11 @@ class WantedSources:
         self._changes = [change for change in self._changes if change.partition not in lost]
         self.on_lost(lost)
 
+    def expelled(self, partitions: Collection[TopicPartition]) -> None:
+        """The group has given all that this member held to others."""
+        self._consumer.forget()
+        self.revoked(partitions)
+
     def _sort(self, messages: Sequence[object]) -> None:
         for change in filter(None, map(_change, messages)):
             if change.partition in self._unread:
@@ -255,6 +260,9 @@ class _Listener(ConsumerRebalanceListener):
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         if revoked:
             self.sources.revoked(revoked)
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self.sources.expelled(lost)
 
 
 def _change(message: object) -> Change | None:
