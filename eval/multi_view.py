@@ -115,7 +115,7 @@ def mean(measured: Sequence[Figures], name: str) -> str:
 def multi_view_command(
     weights: Annotated[str, typer.Option(help="Checkpoint folder or hub id; nano is the shipped one.")] = "nano",
     seeds: Annotated[str, typer.Option(help="Comma-separated, a scene each.")] = "0,1,2",
-    frames: Annotated[int, typer.Option(min=10, help="Of each camera, ten a second.")] = 40,
+    frames: Annotated[int, typer.Option(min=10, help="Of each camera, ten a second.")] = 30,
     motion: Annotated[str, typer.Option(help="on or off.")] = "on",
     out: Annotated[Path, typer.Option(help="Where figures.json goes.")] = Path("out/multi-view"),
 ) -> None:

@@ -14,7 +14,7 @@ from psalm_stream.stream.errors import BadPrompt, SourceFailed
 from psalm_stream.stream.views import View
 from psalm_stream.workers.cli import app
 from psalm_stream.workers.prompt_flags import PromptFlags
-from psalm_stream.workers.run import Job, run
+from psalm_stream.workers.run import Job, rules_of, run
 from psalm_stream.workers.settings import Settings
 from psalm_stream.workers.tally import Tally
 from scene import ColourSegmenter, frames, mask_of, picture
@@ -150,6 +150,17 @@ def test_a_shape_that_does_not_fit_its_view_is_refused_before_anything_is_comput
     with pytest.raises(BadPrompt, match=said):
         run_views(views, tmp_path / "out", **flags)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_shape_is_held_against_the_frames_of_its_own_view(views, tmp_path):
+    for path in (tmp_path / "exo").iterdir():
+        cv2.imwrite(str(path), cv2.copyMakeBorder(cv2.imread(str(path)), 0, 0, 0, 40, cv2.BORDER_REPLICATE))
+    tally = run_views(views, tmp_path / "out", boxes=["ego/1:6,4,30,22", "exo/2@1:100,26,130,44"])
+    assert tally.frames == 2 * COUNT
+
+
+def test_the_rules_of_a_run_join_its_views_as_the_settings_say(views, tmp_path):
+    assert rules_of(Job("", tmp_path, (), Settings(max_skew_s=0.125), views=views)).max_skew_s == 0.125
 
 
 def test_a_prompt_whose_frame_never_comes_names_its_view(views, tmp_path):

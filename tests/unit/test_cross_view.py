@@ -104,19 +104,12 @@ def test_each_find_gets_its_own_proposal():
 
 @pytest.mark.parametrize(
     ("t_s", "expected"),
-    [
-        (0.0, [(1, "ego", 0)]),
-        (0.4, [(1, "ego", 0)]),
-        (0.8, [(1, "ego", 10)]),
-        (1.4, [(1, "ego", 10)]),
-        (1.6, None),
-        (-0.5, [(1, "ego", 0)]),
-    ],
-    ids=["with the prompt", "nearer to the prompt", "nearer to the memory", "after the memory", "too late", "before the prompt"],
+    [(0.0, 0), (0.3, 0), (0.5, 8), (0.8, 8), (1.3, 8), (1.4, None), (-0.5, 0), (-0.6, None)],
+    ids=["at the prompt", "nearer to it", "nearer to the memory", "at the memory", "after", "too late", "before", "too early"],
 )
 def test_a_view_is_asked_with_the_nearest_picture_within_the_skew(t_s, expected):
-    state, _ = step(ego_prompted({1: HERE}), frame("ego", 10), OFF, [(HERE, {1: 0.9})])
-    assert asked(state, frame("exo", 0, t_s)) == expected
+    state, _ = step(ego_prompted({1: HERE}), frame("ego", 8), OFF, [(HERE, {1: 0.9})])
+    assert asked(state, frame("exo", 0, t_s)) == (None if expected is None else [(1, "ego", expected)])
 
 
 def test_a_view_that_lags_far_behind_gets_the_object_where_it_comes_to_the_time_of_the_prompt():
@@ -243,6 +236,13 @@ def test_named_when_no_view_is_left_in_which_it_was_prompted_it_is_looked_for_an
     state = replace(state, views={"exo": state.views["exo"]})  # ego has ended
     state = prompted(state, named("ego", {1: square(50, 10)}, index=5))
     assert state.views["exo"].objects == ()
+
+
+def test_named_where_it_was_found_it_keeps_its_label_also_when_no_other_view_knows_it():
+    state = seen_in_exo()
+    state = prompted(replace(state, views={"exo": state.views["exo"]}), named("exo", {1: square(5, 5)}, index=1))
+    _, answer = step(state, frame("exo", 1), OFF, [])
+    assert answer.objects[0].label == "cup"
 
 
 def test_an_object_may_be_corrected_in_a_view_in_which_it_was_not_found():

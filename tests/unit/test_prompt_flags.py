@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from psalm_stream.stream import rle
 from psalm_stream.stream.errors import BadPrompt
-from psalm_stream.stream.types import Box, Points, Scribble
+from psalm_stream.stream.types import Box, FrameKey, Points, Scribble
 from psalm_stream.workers.prompt_flags import PromptFlags, check, prompts, read_ids
 
 SIZE_HW = (40, 60)
@@ -101,6 +101,35 @@ def test_two_shapes_of_one_object_on_one_frame_are_refused_naming_both(flags):
 
 def test_one_object_may_have_a_shape_on_each_of_two_frames():
     assert [flag.frame for flag in PromptFlags(boxes=["1@9:1,2,3,4", "1:1,2,3,4"]).parse()] == [0, 9]
+
+
+def test_with_several_views_each_text_names_its_view_and_objects_are_told_apart_by_it():
+    flags = PromptFlags(boxes=["exo/1@4:1,2,3,4"], points=["ego/1:3,4", "exo/1:5,6", "ego/1:7,8"]).parse(["ego", "exo"])
+    assert [(f.view, f.frame, f.object_id) for f in flags] == [("ego", 0, 1), ("exo", 0, 1), ("exo", 4, 1)]
+    assert flags[0].shape == Points(((3.0, 4.0), (7.0, 8.0)))
+    assert flags[0].said == "--point ego/1:3,4 --point ego/1:7,8"
+    assert [p.key for p in prompts(flags, "s")] == [FrameKey("s", "ego", 0), FrameKey("s", "exo", 0), FrameKey("s", "exo", 4)]
+    assert len({p.prompt_id for p in prompts(flags, "s")}) == 3
+
+
+def test_a_mask_of_a_view_may_lie_anywhere(tmp_path):
+    path = mask_file(tmp_path / "m.png", np.ones((4, 5)))
+    assert [(f.view, f.frame) for f in PromptFlags(masks=[f"ego/{path}@3"]).parse(["ego", "exo"])] == [("ego", 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1:3,4", r"--point 1:3,4: names no view, expected VIEW/ID\[@FRAME\]:x,y, such as 1:320,180, with VIEW one of ego, exo"),
+        ("top/1:3,4", "--point top/1:3,4: view 'top' is none of this run"),
+        ("/1:3,4", "view '' is none of this run"),
+        ("ego/", "--point ego/ cannot be read"),
+        ("ego/exo/1:3,4", "--point ego/exo/1:3,4 cannot be read"),
+    ],
+)
+def test_a_text_that_names_no_view_of_the_run_says_what_was_expected(text, said):
+    with pytest.raises(BadPrompt, match=said):
+        PromptFlags(points=[text]).parse(["ego", "exo"])
 
 
 def test_flags_of_one_frame_make_one_prompt():

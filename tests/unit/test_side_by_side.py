@@ -45,6 +45,10 @@ def test_frames_go_to_the_nearest_picture(tmp_path):
     assert video(tmp_path, [("ego", 0.0), ("exo", 0.04), ("ego", 0.1), ("exo", 0.14), ("ego", 0.2), ("exo", 0.24)]) == ["##"] * 3
 
 
+def test_a_frame_that_comes_shortly_before_a_picture_waits_for_it(tmp_path):
+    assert video(tmp_path, [("ego", 0.0), ("exo", 0.06), ("ego", 0.1), ("exo", 0.16)]) == ["#.", "##", "##"]
+
+
 def test_a_view_that_joins_late_is_dark_until_then(tmp_path):
     assert video(tmp_path, [("ego", n / 10) for n in range(4)] + both(4, 5)) == ["#."] * 4 + ["##"] * 2
 

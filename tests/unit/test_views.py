@@ -1,9 +1,12 @@
 """Several inputs as views of one session: one order by capture time, whatever the views do."""
 
+from contextlib import closing
+
 import cv2
 import numpy as np
 import pytest
 from psalm_stream.stream.errors import BadConfig, SourceFailed
+from psalm_stream.stream.sinks import VideoWriter
 from psalm_stream.stream.sources import FOLDER_FPS, Source
 from psalm_stream.stream.views import View, Views, check_clocks, open_views
 from psalm_stream.workers.view_flags import read_inputs, read_views
@@ -34,6 +37,16 @@ def test_frames_come_by_capture_time_and_at_the_same_time_in_the_order_of_the_vi
     a, b = folder("a", 3), folder("b", 3)
     assert order([View("ego", a), View("exo", b)]) == [("ego", 0), ("exo", 0), ("ego", 1), ("exo", 1), ("ego", 2), ("exo", 2)]
     assert order([View("exo", b), View("ego", a)])[0] == ("exo", 0)
+
+
+def test_videos_stay_open_until_they_are_closed(tmp_path):
+    views = []
+    for name in ("ego", "exo"):
+        with closing(VideoWriter(tmp_path / f"{name}.mp4", 10.0)) as video:
+            for grey in range(20):
+                video.write(np.full((32, 48, 3), grey, np.uint8))
+        views.append(View(name, str(tmp_path / f"{name}.mp4")))
+    assert order(views) == [(name, index) for index in range(20) for name in ("ego", "exo")]
 
 
 def test_an_offset_moves_the_clock_of_its_view_alone(folder):
