@@ -93,7 +93,7 @@ def load(
 
     name: see `resolve`; dtype: running type; official_rounding: round weights and rotary tables to float16 as the official evaluation
     does (spec section 2.1); sampled_regions: PSALM's 256 seeded points a region instead of the mean over its mask.
-    Of an ObjectRelator checkpoint the PSALM part is loaded, and the Segmenter remarks it.
+    Of an ObjectRelator checkpoint the PSALM part is loaded; the Segmenter remarks it, and so does its digest, in whatever it answers.
     Raises BadWeights listing every tensor that is missing, unexpected or wrongly shaped.
     """
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -109,9 +109,9 @@ def load(
     fill(network, checkpoint, dtype, official_rounding)
     if fusion := fusion_tensors(checkpoint):
         log.warning("%s: an ObjectRelator checkpoint; %d tensors under %s* are left out: %s", name, len(fusion), FUSION, FUSION_NOT_USED)
-    digest = checkpoint.digest() + ("-rounded" if official_rounding else "")
-    network = network.to(device).eval().requires_grad_(False)
     remarks = (FUSION_NOT_USED,) if fusion else ()
+    digest = "-".join([checkpoint.digest(), *(["rounded"] if official_rounding else []), *(r.replace(" ", "-") for r in remarks)])
+    network = network.to(device).eval().requires_grad_(False)
     return Segmenter(network, tokenizer, digest, sampled_points if sampled_regions else None, remarks)
 
 

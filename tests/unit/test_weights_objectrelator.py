@@ -47,6 +47,12 @@ def test_the_model_remarks_it_for_whoever_scores_it(more, remarks, tmp_path, sta
     assert load(write(tmp_path, to_official(state, CONFIG) | more)).remarks == remarks
 
 
+def test_the_digest_in_every_answer_and_record_says_it_too(tmp_path, state):
+    folder = write(tmp_path, to_official(state, CONFIG) | FUSION)
+    assert load(folder).digest == f"{inspect(folder).digest}-fusion-not-used"
+    assert load(folder, official_rounding=True).digest == f"{inspect(folder).digest}-rounded-fusion-not-used"
+
+
 @pytest.mark.parametrize(
     "name",
     ["predictor.fuse_model", "predictor.fuse_models.mix", "predictor.fusion.mix", "model.predictor.fuse_model.mix", "fuse_model.mix"],
