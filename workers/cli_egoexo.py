@@ -108,7 +108,8 @@ def eval_egoexo_command(
         open_results(job, overwrite)
         _answer(job, protocols, model, say)
         told = {"root": str(root), "split": split, "takes": len(data.takes), "limit": limit, "directions": directions}
-        remarks = _remarks(data, [missing, *getattr(model, "remarks", ())], takes, limit)
+        small = "weights nano: the small model that is shipped for trying things out" if settings.weights == "nano" else ""
+        remarks = _remarks(data, [missing, small, *getattr(model, "remarks", ())], takes, limit)
         _conclude(job, protocols, told, remarks, say)
 
 
