@@ -54,7 +54,7 @@ class Figures:
 
 def track(clip: TwoCameras, story: Story, model: Model, rules: Rules, named: Sequence[str] = (EGO,)) -> list[MaskFrame]:
     """The answers to a story, its objects named by their true masks on the first frame of each of the views `named`."""
-    prompts = [clip.prompt(view) for view in named if 0 in story.indices(view, clip.count)]
+    prompts = [clip.prompt(view, story.indices(view, clip.count)[0]) for view in named]
     return [answer for _, answer in Embedded(model, rules, Settings()).answer(frames_of(clip, story), prompts)]
 
 

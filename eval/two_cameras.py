@@ -133,10 +133,10 @@ class TwoCameras:
         data, _ = draw(self.seed, view, index)
         return Frame(FrameKey(SESSION, view, index), round(index * 1e9 / FPS), False, SIZES_HW[view], data)
 
-    def prompt(self, view: str = EGO) -> Prompt:
-        """The true masks of all that is visible on a view's first frame."""
-        shapes = tuple(ObjectPrompt(i, Mask(rle.encode(mask))) for i, mask in self.truth(view, 0).items())
-        return Prompt(FrameKey(SESSION, view, 0), f"first-{view}", shapes)
+    def prompt(self, view: str = EGO, index: int = 0) -> Prompt:
+        """The true masks of all that is visible on a frame."""
+        shapes = tuple(ObjectPrompt(i, Mask(rle.encode(mask))) for i, mask in self.truth(view, index).items())
+        return Prompt(FrameKey(SESSION, view, index), f"true-{view}", shapes)
 
 
 @dataclass(frozen=True, slots=True)
