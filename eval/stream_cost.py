@@ -205,17 +205,20 @@ def measure(clip: Clip, servers: DevServers, settings: Settings, repetitions: in
 
 def show(pairs: Sequence[Pair], console: Console) -> None:
     """Print frames a second, answers, and CPU a frame by process."""
-    speed = plain_table("frames/s, after the service's first turn", "", [*(f"run {n}" for n in range(1, len(pairs) + 1)), "median (range)"])
-    rows = {
+    measured = {
         "embedded": [1 / frame_s(p.embedded, p.turn) for p in pairs],
         "service": [1 / frame_s(p.service, p.turn) for p in pairs],
         f"ratio (bar {RATIO_BAR})": [p.ratio for p in pairs],
-        "time at work, embedded": [work_share(p.embedded, p.turn) for p in pairs],
-        "time at work, service": [work_share(p.service, p.turn) for p in pairs],
+        "embedded at work": [work_share(p.embedded, p.turn) for p in pairs],
+        "service at work": [work_share(p.service, p.turn) for p in pairs],
         "ratio of these": [p.share_ratio for p in pairs],
     }
-    for name, values in rows.items():
-        speed.add_row(name, *(f"{v:.3f}" for v in values), spread(values))
+    speed = plain_table("frames/s after the service's first turn, and the share of the time at work", "run", list(measured))
+    for number in range(len(pairs)):
+        speed.add_row(str(number + 1), *(f"{values[number]:.3f}" for values in measured.values()))
+    speed.add_section()
+    for name, of in (("median", median), ("least", min), ("most", max)):
+        speed.add_row(name, *(f"{of(values):.3f}" for values in measured.values()))
     console.print(speed)
     cost = plain_table("CPU ms a frame, median (range) over the runs", "process", ["embedded", "service", "transport"])
     total = [0.0] * len(pairs)
