@@ -1,4 +1,6 @@
-"""Drawn scenes seen by two cameras, with known truth: what a session of several views is measured and tested on.
+"""Drawn scenes seen by two cameras, with known truth: what a session of several views is measured and tested on, and can be tried with.
+
+    python -m psalm_stream.eval.two_cameras DIR [--seed N] [--frames N]
 
 Textured things move on a textured table; a worn camera wanders over it, near, another stands farther away, turned and tilted. Here are the
 clips, what becomes of a view (late, dropping out), and a segmenter that is given the true correspondence. Tracking them, and figures, are
@@ -8,17 +10,23 @@ multi_view.py's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+import typer
+from rich.console import Console
 
 from ..psalm.overlap import pair_iou
 from ..psalm.train.clip import CATEGORIES, COLOURS, PATTERNS
 from ..psalm.train.shapes import Part, body
 from ..psalm.train.textures import fractal, muted_stops, named_stops, patch, table
 from ..stream import rle
+from ..stream.sinks import VideoWriter, write_label_map
 from ..stream.types import Frame, FrameKey, Mask, ObjectPrompt, Prompt, Proposals, Request
 
 SESSION, EGO, EXO = "scene", "ego", "exo"
@@ -189,3 +197,24 @@ class TrueSegmenter:
                     scores[row, column] = pair_iou(region.mask[None], meant[object_id][None])[0, 0]
         masks = np.array(list(truth.values())).reshape(-1, *request.frame.size_hw)
         return Proposals(scores, lambda queries: masks[list(queries)])
+
+
+def draw_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where ego.mp4, exo.mp4 and first.png go.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the scene.")] = 1,
+    frames: Annotated[int, typer.Option(min=1, help="Of each video, ten a second.")] = 40,
+) -> None:
+    """Draw a scene as two cameras see it, and the objects of ego's first frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = TwoCameras(seed, frames)
+    for view in (EGO, EXO):
+        with closing(VideoWriter(folder / f"{view}.mp4", FPS)) as video:
+            for index in range(frames):
+                video.write(clip.frame(view, index).pixels())
+    write_label_map(folder / "first.png", draw(seed, EGO, 0)[1])
+    views = " ".join(f"--view {view}={folder / view}.mp4" for view in (EGO, EXO))
+    Console(highlight=False).print(f"try  psalm-stream run {views} --mask ego/{folder / 'first.png'} --out results", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(draw_command)

@@ -120,7 +120,8 @@ def _text(flag: str, text: str, views: Sequence[str]) -> _Text:
     view, slash, rest = text.strip().partition("/")
     if not slash or view not in views:
         wrong = f"view {view!r} is none of this run" if slash else "names no view"
-        raise BadPrompt(f"{said}: {wrong}, expected VIEW/{FORMS[flag]}, with VIEW one of {', '.join(views)}")
+        form = FORMS[flag].replace("such as ", f"such as {views[0]}/")
+        raise BadPrompt(f"{said}: {wrong}, expected VIEW/{form}, with VIEW one of {', '.join(views)}")
     return _Text(said, flag, view, rest)
 
 

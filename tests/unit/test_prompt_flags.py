@@ -120,7 +120,7 @@ def test_a_mask_of_a_view_may_lie_anywhere(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("1:3,4", r"--point 1:3,4: names no view, expected VIEW/ID\[@FRAME\]:x,y, such as 1:320,180, with VIEW one of ego, exo"),
+        ("1:3,4", r"--point 1:3,4: names no view, expected VIEW/ID\[@FRAME\]:x,y, such as ego/1:320,180, with VIEW one of ego, exo"),
         ("top/1:3,4", "--point top/1:3,4: view 'top' is none of this run"),
         ("/1:3,4", "view '' is none of this run"),
         ("ego/", "--point ego/ cannot be read"),
