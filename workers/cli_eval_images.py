@@ -1,6 +1,6 @@
 """`psalm-stream eval refcoco|grefcoco|interactive`: a benchmark's questions through the model, then scored.
 
-How they are asked is in eval/asking.py; the table is that of cli_score_images.py.
+How they are asked is in eval/pictures/asking.py; the table is that of cli_score_images.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .console import INTERRUPTED, clean_errors, knob
 from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ..eval.asking import Asking
+    from ..eval.pictures.asking import Asking
 
 KNOBS = ("policy", "weights", "device", "dtype", "threads", "official_rounding", "sampled_regions")
 RECORD, SCORES = "run.json", "scores.json"
@@ -85,7 +85,7 @@ def refcoco_command(
     """
     given = {name: value for name, value in locals().items() if name in KNOBS}
     with clean_errors():
-        from ..eval.asking import Asking
+        from ..eval.pictures.asking import Asking
 
         _evaluate(questions, Asking(images), out_dir, limit, read_settings(**given), quiet)
 
@@ -111,7 +111,7 @@ def grefcoco_command(
     """
     given = {name: value for name, value in locals().items() if name in KNOBS}
     with clean_errors():
-        from ..eval.asking import Asking
+        from ..eval.pictures.asking import Asking
 
         settings = read_settings(**given)
         asking = Asking(images, generalized=True, official=settings.policy == "official")
@@ -143,7 +143,7 @@ def interactive_command(
     """
     given = {name: value for name, value in locals().items() if name in KNOBS}
     with clean_errors():
-        from ..eval.asking import Asking
+        from ..eval.pictures.asking import Asking
 
         settings = read_settings(**given)
         asking = Asking(images, prompt.value, official=settings.policy == "official")
@@ -151,9 +151,9 @@ def interactive_command(
 
 
 def _evaluate(path: Path, asking: Asking, out_dir: Path, limit: int | None, settings: Settings, quiet: bool) -> None:
-    from ..eval.asking import PREDICTIONS, ask, askable, done_before
-    from ..eval.referring_files import read_answers, read_questions
-    from ..eval.referring_scores import score_answers
+    from ..eval.pictures.asking import PREDICTIONS, ask, askable, done_before
+    from ..eval.pictures.referring_files import read_answers, read_questions
+    from ..eval.pictures.referring_scores import score_answers
     from .run import load_model, versions
 
     say = Console(quiet=quiet, highlight=False, emoji=False)

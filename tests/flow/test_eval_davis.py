@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from davis_folder import davis_2016, davis_2017
 from PIL import Image
-from psalm_stream.eval.davis import open_davis
-from psalm_stream.eval.evaluation import Evaluation, clear, evaluate, finished, score_folder
-from psalm_stream.eval.report_page import write_report
-from psalm_stream.eval.results import dataset_of, read_results, write_results
-from psalm_stream.eval.tracking import embedded_tracker, method_of, rules_for
+from psalm_stream.eval.davis.evaluation import Evaluation, clear, evaluate, finished, score_folder
+from psalm_stream.eval.davis.layout import open_davis
+from psalm_stream.eval.davis.page import write_report
+from psalm_stream.eval.davis.results import dataset_of, read_results, write_results
+from psalm_stream.eval.davis.tracking import embedded_tracker, method_of, rules_for
 from psalm_stream.stream.errors import BadConfig, BadInput
 from psalm_stream.workers.cli import app
 from psalm_stream.workers.settings import Settings

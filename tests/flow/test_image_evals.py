@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from looker import ColourLooker
-from psalm_stream.eval.asking import Asking, ask, askable, done_before
-from psalm_stream.eval.drawn_pictures import EXPRESSIONS, PANOPTIC, PICTURES, SHAPES, draw_picture, prompts_of, write_benchmark
-from psalm_stream.eval.panoptic_files import PanopticFiles, score_panoptic
-from psalm_stream.eval.picture_table import main as print_table
-from psalm_stream.eval.referring_files import Question, mask_of, read_questions
+from psalm_stream.eval.pictures.asking import Asking, ask, askable, done_before
+from psalm_stream.eval.pictures.drawn import EXPRESSIONS, PANOPTIC, PICTURES, SHAPES, draw_picture, prompts_of, write_benchmark
+from psalm_stream.eval.pictures.panoptic_files import PanopticFiles, score_panoptic
+from psalm_stream.eval.pictures.referring_files import Question, mask_of, read_questions
+from psalm_stream.eval.pictures.table import main as print_table
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
 from psalm_stream.stream.errors import BadInput

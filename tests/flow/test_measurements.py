@@ -1,15 +1,15 @@
 """The measurements of the service, each run for some seconds on a real Kafka and a real Redis: what they report, not how fast it was."""
 
 import pytest
-from psalm_stream.eval.load import Load, pictures
-from psalm_stream.eval.rig import Rig
-from psalm_stream.eval.soak import Plan, read_clip, soak, write_samples
-from psalm_stream.eval.soak import show as show_soak
-from psalm_stream.eval.stream_cost import measure
-from psalm_stream.eval.stream_cost import read_clip as read_cost_clip
-from psalm_stream.eval.stream_cost import show as show_cost
-from psalm_stream.eval.stream_throughput import parts_of, run, show, show_profile
-from psalm_stream.eval.verdict import judge_log
+from psalm_stream.eval.service.cost import measure
+from psalm_stream.eval.service.cost import read_clip as read_cost_clip
+from psalm_stream.eval.service.cost import show as show_cost
+from psalm_stream.eval.service.load import Load, pictures
+from psalm_stream.eval.service.rig import Rig
+from psalm_stream.eval.service.soak import Plan, read_clip, soak, write_samples
+from psalm_stream.eval.service.soak import show as show_soak
+from psalm_stream.eval.service.throughput import parts_of, run, show, show_profile
+from psalm_stream.eval.service.verdict import judge_log
 from psalm_stream.workers.prompt_flags import PromptFlags
 from psalm_stream.workers.settings import Settings
 from rich.console import Console

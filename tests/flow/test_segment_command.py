@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from looker import ColourLooker
 from PIL import Image
-from psalm_stream.eval.panoptic_files import PanopticFiles, score_panoptic
+from psalm_stream.eval.pictures.panoptic_files import PanopticFiles, score_panoptic
 from psalm_stream.stream.coco import rgb_to_ids
 from psalm_stream.stream.codec import mask_frame_from_json
 from psalm_stream.stream.errors import BadConfig, BadPrompt, SourceFailed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from inputs import condition_of, fragile_json, fragile_names, picture, prompt_tensors, region_inputs, stacked_masks, text_of
-from psalm_stream.eval.metrics import jaccard
-from psalm_stream.eval.objectrelator import SampleScore, evaluated_truth, score_sample, totals
+from psalm_stream.eval.davis.metrics import jaccard
+from psalm_stream.eval.egoexo.objectrelator import SampleScore, evaluated_truth, score_sample, totals
 from psalm_stream.psalm import preprocess
 from psalm_stream.psalm.prompt import tokenize
 from psalm_stream.psalm.segmenter import Segmenter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pairs import object_metrics, sample_score
-from psalm_stream.eval.objectrelator import totals
+from psalm_stream.eval.egoexo.objectrelator import totals
 from walk import Near, case_names, load_case, unpack
 
 CASES = [name for name in case_names() if name.startswith("egoexo_")]

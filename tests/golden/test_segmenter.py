@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from inputs import RADII, condition_of
-from psalm_stream.eval.referring_files import Question
-from psalm_stream.eval.referring_metrics import overlap, score
-from psalm_stream.eval.referring_scores import score_answers
+from psalm_stream.eval.pictures.referring_files import Question
+from psalm_stream.eval.pictures.referring_metrics import overlap, score
+from psalm_stream.eval.pictures.referring_scores import score_answers
 from psalm_stream.psalm import weights
 from psalm_stream.psalm.findings import Findings
 from psalm_stream.psalm.postprocess import PANOPTIC_SCORE

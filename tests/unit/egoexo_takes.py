@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from psalm_stream.eval.egoexo import Take
-from psalm_stream.eval.lz_string import compress
+from psalm_stream.eval.egoexo.data import Take
+from psalm_stream.eval.egoexo.lz_string import compress
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
 

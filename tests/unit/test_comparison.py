@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 from davis_folder import davis_2016, davis_2017
-from psalm_stream.eval.comparison import compare, comparison_table, write_comparison
-from psalm_stream.eval.davis import open_davis
-from psalm_stream.eval.evaluation import score_folder
-from psalm_stream.eval.results import mask_path, read_results, write_results
-from psalm_stream.eval.scorer_bench import copy_first_masks
-from psalm_stream.eval.tracking import method_of
+from psalm_stream.eval.davis.comparison import compare, comparison_table, write_comparison
+from psalm_stream.eval.davis.evaluation import score_folder
+from psalm_stream.eval.davis.layout import open_davis
+from psalm_stream.eval.davis.results import mask_path, read_results, write_results
+from psalm_stream.eval.davis.scorer_bench import copy_first_masks
+from psalm_stream.eval.davis.tracking import method_of
 from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.sinks import write_label_map
 from psalm_stream.workers.cli import app

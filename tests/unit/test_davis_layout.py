@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from davis_folder import davis_2016, davis_2017, label_map
 from PIL import Image
-from psalm_stream.eval.davis import check_pictures, first_mask_prompt, ids_of, open_davis, read_labels
+from psalm_stream.eval.davis.layout import check_pictures, first_mask_prompt, ids_of, open_davis, read_labels
 from psalm_stream.stream import rle
 from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.paint import PALETTE

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from egoexo_takes import EGO, EXO, cup_take
-from psalm_stream.eval.egoexo import DataRoot
-from psalm_stream.eval.egoexo_ask import (
+from psalm_stream.eval.egoexo.ask import (
     CALIBRATION,
     Question,
     Views,
@@ -20,6 +19,7 @@ from psalm_stream.eval.egoexo_ask import (
     resized,
     shrunk,
 )
+from psalm_stream.eval.egoexo.data import DataRoot
 from psalm_stream.psalm.honest_policy import TRUSTED_SCORE
 from psalm_stream.psalm.tracker import Rules, plan, settle
 from psalm_stream.stream import rle

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 from egoexo_takes import EGO, EXO, FULL, SCORING, cup_take, full_mask, raw, stored
-from psalm_stream.eval.egoexo import Pair, is_ego, natural, open_root, pairs, read_processed, read_truth, scoring_size, stored_rle
-from psalm_stream.eval.egoexo_score import score_take
+from psalm_stream.eval.egoexo.data import Pair, is_ego, natural, open_root, pairs, read_processed, read_truth, scoring_size, stored_rle
+from psalm_stream.eval.egoexo.score import score_take
 from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.rle import decode
 

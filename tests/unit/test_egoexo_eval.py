@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from psalm_stream.eval.egoexo import DIRECTIONS, open_root, stored_rle
-from psalm_stream.eval.egoexo_predictions import write_predictions
-from psalm_stream.eval.egoexo_report import score_directions
-from psalm_stream.eval.egoexo_run import (
+from psalm_stream.eval.egoexo.data import DIRECTIONS, open_root, stored_rle
+from psalm_stream.eval.egoexo.objectrelator import totals
+from psalm_stream.eval.egoexo.predictions import write_predictions
+from psalm_stream.eval.egoexo.report import score_directions
+from psalm_stream.eval.egoexo.run import (
     Job,
     open_results,
     predictions,
@@ -19,8 +20,7 @@ from psalm_stream.eval.egoexo_run import (
     still_to_do,
     work,
 )
-from psalm_stream.eval.egoexo_scenes import CAMERAS, EGO, LEAST_SHARE, LOW, draw_scene, write_takes
-from psalm_stream.eval.objectrelator import totals
+from psalm_stream.eval.egoexo.scenes import CAMERAS, EGO, LEAST_SHARE, LOW, draw_scene, write_takes
 from psalm_stream.psalm.model import Psalm
 from psalm_stream.psalm.names import to_official
 from psalm_stream.stream.errors import BadConfig, BadInput

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from psalm_stream.eval.egoexo_metrics import (
+from psalm_stream.eval.egoexo.metrics import (
     balanced_accuracy,
     centroid_error,
     contour_accuracy,

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from egoexo_takes import EGO, EXO, cup_take, predicted
-from psalm_stream.eval.egoexo_predictions import (
+from psalm_stream.eval.egoexo.predictions import (
     is_submission,
     misfits,
     no_answer,

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from egoexo_takes import EGO, EXO, TALL, cup_take, predicted, stored
-from psalm_stream.eval.egoexo import Take
-from psalm_stream.eval.egoexo_score import by_take, figures, mean_of_takes, rows, score, score_take, undecodable
+from psalm_stream.eval.egoexo.data import Take
+from psalm_stream.eval.egoexo.score import by_take, figures, mean_of_takes, rows, score, score_take, undecodable
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
 

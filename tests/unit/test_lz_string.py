@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from psalm_stream.eval.lz_string import compress, decompress
+from psalm_stream.eval.egoexo.lz_string import compress, decompress
 from psalm_stream.stream import rle
 from psalm_stream.stream.errors import BadInput
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from psalm_stream.eval.metrics import average, boundary_f, boundary_map, boundary_radius, decay, jaccard, score_sequence, statistic
+from psalm_stream.eval.davis.metrics import average, boundary_f, boundary_map, boundary_radius, decay, jaccard, score_sequence, statistic
 from psalm_stream.stream.errors import BadInput
 from scipy.ndimage import distance_transform_edt
 

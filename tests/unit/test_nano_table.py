@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from psalm_stream.eval.nano_table import chosen_rows, main, plain_weights, random_weights, trained_weights
+from psalm_stream.eval.davis.nano_table import chosen_rows, main, plain_weights, random_weights, trained_weights
 from psalm_stream.psalm.config import NAMED_CONFIGS, Extras
 from psalm_stream.psalm.model import Psalm
 from psalm_stream.psalm.train.shipping import save_checkpoint, train_tokenizer

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from egoexo_takes import EGO, EXO, TALL, cup_take, stored
-from psalm_stream.eval.egoexo import DataRoot, Take
-from psalm_stream.eval.egoexo_ask import Question
-from psalm_stream.eval.metrics import boundary_f
-from psalm_stream.eval.objectrelator import ObjectScore, SampleScore, evaluated_truth, samples, score_sample, stored_mask, totals
+from psalm_stream.eval.davis.metrics import boundary_f
+from psalm_stream.eval.egoexo.ask import Question
+from psalm_stream.eval.egoexo.data import DataRoot, Take
+from psalm_stream.eval.egoexo.objectrelator import ObjectScore, SampleScore, evaluated_truth, samples, score_sample, stored_mask, totals
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
 from psalm_stream.stream.types import Proposals

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from psalm_stream.eval.panoptic_metrics import Tally, TruthSegment, add_picture, pixel_counts, quality
+from psalm_stream.eval.pictures.panoptic_metrics import Tally, TruthSegment, add_picture, pixel_counts, quality
 
 CAT, DOG, SKY = 1, 2, 3
 

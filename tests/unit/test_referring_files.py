@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from psalm_stream.eval.interactive_truth import official_truth
-from psalm_stream.eval.referring_files import mask_of, read_answers, read_questions, union_of
-from psalm_stream.eval.referring_scores import score_answers
+from psalm_stream.eval.pictures.interactive_truth import official_truth
+from psalm_stream.eval.pictures.referring_files import mask_of, read_answers, read_questions, union_of
+from psalm_stream.eval.pictures.referring_scores import score_answers
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
 from psalm_stream.stream.errors import BadInput

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from psalm_stream.eval.referring_metrics import Overlap, overlap, score
+from psalm_stream.eval.pictures.referring_metrics import Overlap, overlap, score
 
 
 def row(*bits):

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from psalm_stream.eval.charts import LEFT, PLOT, RIGHT, TOP, Chart, Line, spark, stacked
-from psalm_stream.eval.metrics import average, score_object
-from psalm_stream.eval.overlays import WIDTH, bright, frame_scores, picture, telling_frames
+from psalm_stream.eval.davis.charts import LEFT, PLOT, RIGHT, TOP, Chart, Line, spark, stacked
+from psalm_stream.eval.davis.metrics import average, score_object
+from psalm_stream.eval.davis.overlays import WIDTH, bright, frame_scores, picture, telling_frames
 
 FRAMES = ("00000", "00001", "00002", "00003", "00004")
 

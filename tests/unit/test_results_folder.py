@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from davis_folder import davis_2016, davis_2017
 from PIL import Image
-from psalm_stream.eval.davis import open_davis
-from psalm_stream.eval.evaluation import score_folder
-from psalm_stream.eval.metrics import average, score_object
-from psalm_stream.eval.plain_scorer import plain_scores
-from psalm_stream.eval.results import (
+from psalm_stream.eval.davis.evaluation import score_folder
+from psalm_stream.eval.davis.layout import open_davis
+from psalm_stream.eval.davis.metrics import average, score_object
+from psalm_stream.eval.davis.plain_scorer import plain_scores
+from psalm_stream.eval.davis.results import (
     Results,
     SequenceResult,
     SequenceRun,
@@ -24,7 +24,7 @@ from psalm_stream.eval.results import (
     write_csvs,
     write_results,
 )
-from psalm_stream.eval.scorer_bench import copy_first_masks, largest_difference
+from psalm_stream.eval.davis.scorer_bench import copy_first_masks, largest_difference
 from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.sinks import write_label_map
 from test_metrics import toy_run

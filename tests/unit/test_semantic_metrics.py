@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from psalm_stream.eval.semantic_files import score_semantic
-from psalm_stream.eval.semantic_metrics import confusion, score
+from psalm_stream.eval.pictures.semantic_files import score_semantic
+from psalm_stream.eval.pictures.semantic_metrics import confusion, score
 from psalm_stream.stream.errors import BadInput
 
 

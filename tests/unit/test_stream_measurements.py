@@ -1,4 +1,4 @@
-"""What the measurements of the service compute from what they saw: eval/stream_cost.py, stream_throughput.py, soak.py, verdict.py."""
+"""What the measurements of the service compute from what they saw: eval/service/cost.py, stream_throughput.py, soak.py, verdict.py."""
 
 import os
 import signal
@@ -6,12 +6,12 @@ import time
 from collections import Counter
 
 import pytest
-from psalm_stream.eval.load import SIZE_HW, pictures
-from psalm_stream.eval.rig import cpu_s, spread
-from psalm_stream.eval.soak import Sample, at_age, death, looped, sparkline
-from psalm_stream.eval.stream_cost import Mark, Pair, cpu_ms, first_turn
-from psalm_stream.eval.stream_throughput import Flow
-from psalm_stream.eval.verdict import judge, name_of
+from psalm_stream.eval.service.cost import Mark, Pair, cpu_ms, first_turn
+from psalm_stream.eval.service.load import SIZE_HW, pictures
+from psalm_stream.eval.service.rig import cpu_s, spread
+from psalm_stream.eval.service.soak import Sample, at_age, death, looped, sparkline
+from psalm_stream.eval.service.throughput import Flow
+from psalm_stream.eval.service.verdict import judge, name_of
 from psalm_stream.stream.bus import Record
 from psalm_stream.stream.codec import kind_of, pack
 from psalm_stream.stream.pictures import decode_rgb
