@@ -9,7 +9,8 @@ Numbers and values only; how a proposal for such an object is judged is honest_p
 A view shows an object on the pictures on which it was prompted or last trusted, for as long as they are within max_skew of the frame that
 is asked about. What motion alone carried is never shown. A view that lags more than max_skew behind in the log still gets the object, when
 it comes to the time at which it was prompted. Views in which a user named the object come first; where it was only found it is shown
-just when none of them shows it, so that a wrong find does not spread.
+just when none of them shows it, so that a wrong find does not spread. A wrong find is kept as long as it is seen: asking again does not
+tell it from a true one (nano trusts the same wrong proposal frame after frame); naming the object in that view does.
 """
 
 from __future__ import annotations

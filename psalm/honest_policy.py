@@ -103,6 +103,7 @@ def settle(
     evidence = _evidence(tracks, request, proposals, given)
     worth = np.array([_worth(track, evidence, k, motion) for k, track in enumerate(tracks)]).reshape(evidence.condition.shape)
     picks, disputed = _without_duplicates(best_distinct(worth), worth, evidence.masks)
+    # Two that are found as one thing are neither: drawn scenes, nano: 3 % of the finds lie elsewhere, 18 % when the surer one is taken.
     picks = [None if k in disputed and track.new_here else picks[k] for k, track in enumerate(tracks)]
     chosen = [_choose(track, picks[k], evidence, k) for k, track in enumerate(tracks)]
     size_hw = request.frame.size_hw
