@@ -88,6 +88,10 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     """
     if prompt.key.session != state.session:
         raise BadPrompt(f"prompt {prompt.prompt_id} is for session {prompt.key.session!r}, expected {state.session!r}; send it there")
+    if (on := prompt.drawn_on) is not None and (on.key.session, on.key.view) != (prompt.key.session, prompt.key.view):
+        raise BadPrompt(
+            f"prompt {prompt.prompt_id} is for {prompt.key.session}/{prompt.key.view} and drawn on {on.key}; give a picture of that view"
+        )
     ids = [*(o.object_id for o in prompt.objects), *prompt.remove]
     if not ids:
         raise BadPrompt(f"prompt {prompt.prompt_id} names no object, expected one to follow, correct or remove")
@@ -101,6 +105,28 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     _check_disjoint(pending)
     after = _with_view(replace(state, views=views), prompt.key, replace(view, pending=pending))
     return replace(after, prompt_ids=(*state.prompt_ids, prompt.prompt_id)[-REMEMBERED_PROMPTS:], lost=state.lost and not prompt.objects)
+
+
+def on_its_picture(prompt: Prompt) -> TrackState:
+    """A session in which the objects of a prompt wait for the picture they were drawn on, and nothing else is known."""
+    return prompted(TrackState(prompt.key.session), replace(prompt, correct=False, remove=()))
+
+
+def anchored(state: TrackState, prompt: Prompt, seen: TrackState) -> TrackState:
+    """The session once its prompt's own picture is answered, `seen`: the objects are followed from there, and wait for no frame.
+
+    They have a mask to be carried only if that picture is the last of the view; else they are found by how they look.
+    """
+    view, found = state.views[prompt.key.view], seen.views[prompt.key.view]
+    ids = {o.object_id for o in found.objects}
+    labels = {o.object_id: o.label for o in view.objects}
+    objects = [replace(o, label=o.label or labels.get(o.object_id, "")) for o in found.objects]
+    masks = {object_id: rle for object_id, rle in view.masks.items() if object_id not in ids}
+    if view.previous is not None and view.previous.key == prompt.drawn_on.key:
+        masks |= found.masks
+    kept = [o for o in view.objects if o.object_id not in ids]
+    pending = tuple(p for p in view.pending if p.object_id not in ids)
+    return _with_view(state, prompt.key, replace(view, objects=(*kept, *objects), pending=pending, masks=masks))
 
 
 def without_misfits(state: TrackState, frame: Frame) -> tuple[TrackState, str]:

@@ -140,13 +140,15 @@ def _write_prompt(prompt: Prompt) -> dict[str, Any]:
         "objects": [write_object_prompt(o) for o in prompt.objects],
         "correct": prompt.correct,
         "remove": [int(i) for i in prompt.remove],
+        **({"drawn_on": write_frame(prompt.drawn_on)} if prompt.drawn_on else {}),
     }
 
 
 def _read_prompt(body: Any) -> Prompt:
     objects = tuple(read_object_prompt(o) for o in body["objects"])
     remove = tuple(typed(i, int) for i in body["remove"])
-    return Prompt(read_key(body["key"]), typed(body["prompt_id"], str), objects, typed(body["correct"], bool), remove)
+    drawn_on = read_frame(body["drawn_on"]) if body.get("drawn_on") is not None else None
+    return Prompt(read_key(body["key"]), typed(body["prompt_id"], str), objects, typed(body["correct"], bool), remove, drawn_on)
 
 
 def _write_end(end: End) -> dict[str, Any]:

@@ -117,10 +117,12 @@ class ObjectPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Objects named, corrected or removed. Travels in the topic of the frames and applies to the first of its view after it.
+    """Objects named, corrected or removed. Travels in the topic of the frames and applies to the first of its view after it; one that
+    brings the picture it was drawn on starts its objects there, however old that is, and they are followed from the next frame on.
 
     prompt_id: one that was applied before is not applied again. correct: the objects must be tracked already, in any view. remove: ids that
     are to be forgotten, in every view. The index of `key` says what the prompt was drawn on; order alone decides where it applies.
+    drawn_on: that picture, of the same view.
     """
 
     key: FrameKey
@@ -128,6 +130,7 @@ class Prompt:
     objects: tuple[ObjectPrompt, ...] = ()
     correct: bool = False
     remove: tuple[int, ...] = ()
+    drawn_on: Frame | None = None
 
 
 # -- what the model is asked, and answers -----------------------------------------------------------------------------

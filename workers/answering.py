@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ..psalm.tracker import Rules, plan, prompted, settle, without_misfits
+from ..psalm.tracker import Rules, anchored, on_its_picture, plan, prompted, settle, without_misfits
 from ..stream.bus import Record
 from ..stream.codec import End, unpack
 from ..stream.errors import BadInput, BadRecord, Undecodable
@@ -33,8 +33,8 @@ class Answered:
     """A record on its way to its answer.
 
     state: of its session, first before the record, then after it (None: the session has ended); frame and request: while the model is to
-    be asked; changed: whether the state is another than before; keep: whether a rebuild must find this state rather than repeat what led
-    to it; ms: per stage.
+    be asked; prompt: whose own picture that frame is; changed: whether the state is another than before; keep: whether a rebuild must find
+    this state rather than repeat what led to it; ms: per stage.
     """
 
     record: Record
@@ -42,6 +42,7 @@ class Answered:
     answer: MaskFrame | Notice | None = None
     frame: Frame | None = None
     request: Request | None = None
+    prompt: Prompt | None = None
     changed: bool = False
     keep: bool = False
     message: str = ""
@@ -72,8 +73,11 @@ class Answerer:
         with timed(asked, "model"):
             proposals = iter(self.model.segment([step.request for step in asked]) if asked else ())
         for step in steps:
-            if step.answer is None:
-                self._settle(step, next(proposals) if step.request is not None else None)
+            found = next(proposals) if step.request is not None else None
+            if step.prompt is not None:
+                self._anchor(step, found)
+            elif step.answer is None:
+                self._settle(step, found)
         return steps
 
     def _begin(self, record: Record, state_of: Callable[[Record], TrackState]) -> Answered:
@@ -138,11 +142,23 @@ class Answerer:
     def _adopt(self, step: Answered, prompt: Prompt) -> None:
         kind = NoticeKind.DUPLICATE
         if prompt.prompt_id not in step.state.prompt_ids:
-            step.state = prompted(step.state, prompt)
-            step.changed = step.keep = True
+            after = prompted(step.state, prompt)
+            if prompt.drawn_on is not None and prompt.objects:
+                prompt.drawn_on.pixels()
+                step.request = plan(on_its_picture(prompt), prompt.drawn_on, self.rules)
+                step.frame, step.prompt = prompt.drawn_on, prompt
+            step.state, step.changed, step.keep = after, True, True
             kind = NoticeKind.APPLIED
         said = f"prompt {prompt.prompt_id}"
         step.answer = Notice(kind, prompt.key.session, prompt.key.view, prompt.key.index, said, _place(step.record))
+
+    def _anchor(self, step: Answered, proposals: Proposals | None) -> None:
+        """Start the objects of a prompt on its own picture; their first answer is that of the view's next frame."""
+        seen, masks = settle(on_its_picture(step.prompt), step.frame, step.request, proposals, self.rules, self.model.digest)
+        step.state = anchored(step.state, step.prompt, seen)
+        step.frame.forget_pixels()
+        there = ", ".join(f"{o.object_id} {o.status}" for o in masks.objects)
+        step.answer = replace(step.answer, message=f"{step.answer.message}, on its picture: {there}")
 
     def _settle(self, step: Answered, proposals: Proposals | None) -> None:
         before = step.state.views.get(step.frame.key.view)

@@ -140,6 +140,10 @@ def prompt_command(
     point: Clicks = None,
     box: Boxes = None,
     scribble: Scribbles = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[@FRAME]", help="The picture of this view they are drawn on. [dim]\\[default: the next frame][/]"),
+    ] = None,
     correct: Annotated[bool, typer.Option("--correct", help="The objects must be tracked already, in any view.")] = False,
     remove: Annotated[
         list[int] | None, typer.Option(metavar="ID", min=1, max=255, help="Forget an object, in every view; may be repeated.")
@@ -156,12 +160,15 @@ def prompt_command(
 
     [bold]psalm-stream prompt kitchen --view left --correct --point 1:640,360[/]
 
+    [bold]psalm-stream prompt kitchen --view left --on shown.jpg@1200 --box 2:10,20,200,240[/]
+
     [bold]psalm-stream prompt kitchen --view left --remove 2[/]
     """
     with clean_errors():
         cluster = _cluster(read_settings(kafka=kafka, kafka_properties=kafka_properties, topic_prefix=topic_prefix))
         from ..stream.errors import BadPrompt
         from ..stream.types import FrameKey, Prompt
+        from .prompt_flags import read_picture
         from .streams import positions_now, prompt
 
         flags = (mask, point, box, scribble)
@@ -169,8 +176,9 @@ def prompt_command(
             raise BadPrompt("no object was named, expected --mask, --point, --box, --scribble or --remove")
         objects = _objects(*flags) if any(flags) else ()
         position = positions_now(cluster).get(f"{session}/{view}")
-        key = FrameKey(session, view, max(0, position.index) if position else 0)
-        said = Prompt(key, prompt_id or uuid.uuid4().hex[:12], objects, correct, tuple(remove or ()))
+        drawn_on = read_picture(on, session, view) if on else None
+        key = drawn_on.key if drawn_on else FrameKey(session, view, max(0, position.index) if position else 0)
+        said = Prompt(key, prompt_id or uuid.uuid4().hex[:12], objects, correct, tuple(remove or ()), drawn_on)
         last = None
         for last in prompt(cluster, said, wait):
             _say_answer(last)

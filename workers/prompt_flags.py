@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ import numpy as np
 
 from ..psalm.visual_prompts import rasterize
 from ..stream import rle
-from ..stream.errors import BadPrompt
-from ..stream.types import MAX_OBJECT_ID, Box, FrameKey, Mask, ObjectPrompt, Points, Prompt, Scribble, Shape
+from ..stream.errors import BadPrompt, Undecodable
+from ..stream.pictures import displayed_size
+from ..stream.types import MAX_OBJECT_ID, Box, Frame, FrameKey, Mask, ObjectPrompt, Points, Prompt, Scribble, Shape
 
 VIEW = "main"  # of an input that is the only one
 VOID = 255  # in a DAVIS mask file: a pixel nobody decided about
@@ -155,6 +157,16 @@ def read_ids(path: str | Path) -> np.ndarray:
         raise BadPrompt(f"mask {path} is no PNG, expected an indexed one; its values are the ids") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadPrompt(f"mask {path} cannot be read ({error}), expected an indexed PNG; save it again") from error
+
+
+def read_picture(text: str, session: str, view: str) -> Frame:
+    """The picture that FILE[@FRAME] names, as a frame of the view. Raises BadPrompt for a file that is no JPEG or PNG."""
+    path, index = _at_frame(text)
+    try:
+        data = Path(path).read_bytes()
+        return Frame(FrameKey(session, view, index), time.time_ns(), False, displayed_size(data), data)
+    except (OSError, Undecodable) as error:
+        raise BadPrompt(f"--on {text}: {error}; expected a JPEG or PNG of view {view}") from error
 
 
 def _at_frame(text: str) -> tuple[str, int]:

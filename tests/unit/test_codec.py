@@ -72,6 +72,7 @@ MESSAGES = {
     "prompt": PROMPT,
     "removal": replace(PROMPT, objects=(), remove=(3, 255)),
     "correction": replace(PROMPT, correct=True),
+    "prompt with its picture": replace(PROMPT, drawn_on=frame()),
     "notice": NOTICE,
     "notice of a source": Notice(NoticeKind.SOURCE_GONE, "s", None, None, ""),
     "end of a view": End("s", "main"),
@@ -228,7 +229,7 @@ def test_the_layout_of_schema_1_is_pinned():
     layout = {kind: sorted(msgpack.unpackb(pack(m))) for kind, m in ((codec.kind_of(m), m) for m in MESSAGES.values())}
     assert layout == {
         "frame": ["data", "key", "live", "size_hw", "t_ns", "v"],
-        "prompt": ["correct", "key", "objects", "prompt_id", "remove", "v"],
+        "prompt": ["correct", "drawn_on", "key", "objects", "prompt_id", "remove", "v"],  # drawn_on may be left out
         "end": ["session", "v", "view"],
         "mask_frame": ["key", "message", "model", "ms", "objects", "size_hw", "status", "t_ns", "v"],
         "notice": ["index", "kind", "message", "record", "session", "v", "view"],
