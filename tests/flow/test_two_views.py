@@ -17,7 +17,7 @@ from psalm_stream.workers.settings import Settings
 from scene import DriftSegmenter, frames, mask_prompt
 from test_crash import KILL_POINTS, Death, Mortal
 
-COUNT = 20
+COUNT = 16
 ALL_IDS = set(range(1, THINGS + 1))
 each_seed = pytest.mark.parametrize("seed", [0, 1, 2])
 each_story = pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name.replace(" ", "-"))
