@@ -16,15 +16,15 @@ MAY_IMPORT = {
     "kernels": {"kernels"},
     "psalm": {"psalm", "kernels", "stream.types", "stream.errors", "stream.rle"},
     "workers": {"workers", "psalm", "stream"},
-    "workers.cli": {"workers", "psalm", "stream", "eval"},  # and cli_eval, ...: the commands
+    "workers.cli": {"workers", "psalm", "stream", "eval"},  # the commands
     "eval": {"eval", "workers", "psalm", "stream", "kernels"},
 }
 WITHOUT_TORCH = [
     "stream",
     "psalm.tracker",
     "psalm.motion",
-    "workers.cli",
-    "workers.cli_eval",
+    "workers.cli.app",
+    "workers.cli.eval",
     "workers.settings",
     "workers.segment",
     "workers.pipeline",
@@ -39,7 +39,7 @@ ONLY_HERE = {
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_ARGUMENTS = 400, 80, 6
 LONG_FUNCTIONS_SHARE, LONG_FUNCTION_LINES = 0.1, 45  # at most a tenth of all functions is longer than this
-ARGUMENTS_EXEMPT = "workers.cli"  # and cli_run, ...: a command's flags are its arguments
+ARGUMENTS_EXEMPT = "workers.cli"  # a command's flags are its arguments
 
 
 def module_of(path):

@@ -1,7 +1,7 @@
 """`psalm-stream segment` without its screen: pictures through the model, one by one, into a folder of results.
 
 A picture is asked as a frame is, by a Request; what becomes of the findings is decided here by the way it was asked: categories (panoptic,
-semantic and instance results), sentences, or drawn shapes. The files are picture_files.py's; flags, bar and messages cli_images.py's.
+semantic and instance results), sentences, or drawn shapes. The files are picture_files.py's; flags, bar and messages cli/images.py's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`psalm-stream masks` without its screen: a session's answers from the log into files, or handed on one by one.
 
-Here: what is asked for, when a session is over or unknown, and what an answer is in words. Flags and progress are cli_masks.py's, files
+Here: what is asked for, when a session is over or unknown, and what an answer is in words. Flags and progress are cli/masks.py's, files
 mask_files.py's, reading is stream/reader.py's.
 """
 

@@ -1,6 +1,6 @@
 """`psalm-stream run` without its screen: one input, or several views of one session, through the embedded path into a results folder.
 
-What is written stays readable whenever a run stops. The folder is run_files.py's, flags, progress bar and messages are cli_run.py's.
+What is written stays readable whenever a run stops. The folder is run_files.py's, flags, progress bar and messages are cli/run.py's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`psalm-stream eval davis` without its screen: follow every sequence, write its masks, score them; go on where an earlier call stopped.
 
 The folder is results.py's, following is tracking.py's or bus_tracking.py's, the page is page.py's. Flags, progress bar and messages
-are the command's (workers/cli_eval.py).
+are the command's (workers/cli/eval.py).
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def test_what_is_missing_is_named_with_the_remedy(monkeypatch, tmp_path):
 @pytest.fixture
 def dev_up(servers, tmp_path):
     """`psalm-stream dev up`, running: the process, and what it and all below it are."""
-    command = [sys.executable, "-c", "from psalm_stream.workers.cli import main; main()", "dev", "up", "--data", str(tmp_path)]
+    command = [sys.executable, "-c", "from psalm_stream.workers.cli.app import main; main()", "dev", "up", "--data", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = process.stdout.readline() + process.stdout.readline()
         below = psutil.Process(process.pid).children(recursive=True)

@@ -14,7 +14,7 @@ from psalm_stream.eval.davis.page import write_report
 from psalm_stream.eval.davis.results import dataset_of, read_results, write_results
 from psalm_stream.eval.davis.tracking import embedded_tracker, method_of, rules_for
 from psalm_stream.stream.errors import BadConfig, BadInput
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from psalm_stream.workers.settings import Settings
 from scene import ColourSegmenter, mask_of
 from typer.testing import CliRunner

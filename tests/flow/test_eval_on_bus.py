@@ -15,7 +15,7 @@ from psalm_stream.stream.kafka_client import open_cluster
 from psalm_stream.stream.kafka_topics import create_topics
 from psalm_stream.stream.reader import MaskReader
 from psalm_stream.stream.types import Notice, NoticeKind
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from typer.testing import CliRunner
 
 PROGRAM = str(Path(sys.executable).with_name("psalm-stream"))

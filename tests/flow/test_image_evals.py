@@ -13,7 +13,7 @@ from psalm_stream.eval.pictures.table import main as print_table
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
 from psalm_stream.stream.errors import BadInput
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from scene import SIZE_HW, picture
 from scene import mask_of as object_mask
 from typer.testing import CliRunner

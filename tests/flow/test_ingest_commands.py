@@ -12,7 +12,7 @@ from psalm_stream.stream.kafka_sources import SourceLog
 from psalm_stream.stream.store import MemoryStore
 from psalm_stream.stream.types import Frame, Prompt
 from psalm_stream.stream.wanted import Position
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from psalm_stream.workers.segment import SegmentWorker
 from psalm_stream.workers.settings import Settings
 from psalm_stream.workers.streams import positions_now, streams, wanted_now

@@ -9,7 +9,7 @@ from kafka.admin import ConfigResource
 from psalm_stream.stream.errors import BadConfig, BusFailed
 from psalm_stream.stream.kafka_client import open_cluster, settings_of
 from psalm_stream.stream.kafka_topics import TOPICS, check_topics, create_topics, identity
-from psalm_stream.workers.cli_topics import topics_app
+from psalm_stream.workers.cli.topics import topics_app
 from typer.testing import CliRunner
 
 

@@ -17,7 +17,7 @@ from psalm_stream.psalm.train.shipping import save_checkpoint, train_tokenizer
 from psalm_stream.stream.codec import mask_frame_from_json
 from psalm_stream.stream.errors import BadPrompt
 from psalm_stream.stream.sources import open_source
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from psalm_stream.workers.prompt_flags import PromptFlags
 from psalm_stream.workers.run import Job, run
 from psalm_stream.workers.settings import Settings
@@ -257,7 +257,7 @@ def test_a_run_that_is_terminated_leaves_readable_results(clip_folder, tmp_path,
     for index in range(5, 400):
         shutil.copy(clip_folder / "00001.png", clip_folder / f"{index:05}.png")
     out = tmp_path / "out"
-    program = [sys.executable, "-c", "from psalm_stream.workers.cli import main; main()"]
+    program = [sys.executable, "-c", "from psalm_stream.workers.cli.app import main; main()"]
     process = subprocess.Popen([*program, "run", clip_folder, "--out", out, "--box", BOX, "--weights", checkpoint, "--quiet"])
     while not (out / "masks" / "00003.png").exists():
         assert process.poll() is None
@@ -307,6 +307,6 @@ def test_inspecting_a_checkpoint_that_does_not_fit_exits_with_1(checkpoint, tmp_
 
 
 def test_the_version_and_the_help_start_without_torch():
-    code = "import sys; from psalm_stream.workers.cli import app\ntry: app(['--version'])\nfinally: assert 'torch' not in sys.modules"
+    code = "import sys; from psalm_stream.workers.cli.app import app\ntry: app(['--version'])\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()[0]) == (0, "psalm-stream"), done.stderr

@@ -12,7 +12,7 @@ from psalm_stream.psalm.tracker import Rules
 from psalm_stream.stream.codec import mask_frame_from_json
 from psalm_stream.stream.errors import BadPrompt, SourceFailed
 from psalm_stream.stream.views import View
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from psalm_stream.workers.prompt_flags import PromptFlags
 from psalm_stream.workers.run import Job, rules_of, run
 from psalm_stream.workers.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import ids_to_rgb, rle_json, segments_info
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from typer.testing import CliRunner
 
 SIZE_HW = (4, 8)

@@ -11,7 +11,7 @@ from psalm_stream.stream.coco import rgb_to_ids
 from psalm_stream.stream.codec import mask_frame_from_json
 from psalm_stream.stream.errors import BadConfig, BadPrompt, SourceFailed
 from psalm_stream.stream.rle import decode
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from psalm_stream.workers.images import ImageJob, pictures_of, refuse_misfits, segment_images
 from psalm_stream.workers.naming import naming
 from psalm_stream.workers.picture_files import PictureFiles

@@ -12,7 +12,7 @@ from psalm_stream.eval.davis.scorer_bench import copy_first_masks
 from psalm_stream.eval.davis.tracking import method_of
 from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.sinks import write_label_map
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from psalm_stream.workers.settings import Settings
 from rich.console import Console
 from typer.testing import CliRunner

@@ -26,7 +26,7 @@ from psalm_stream.psalm.names import to_official
 from psalm_stream.stream.errors import BadConfig, BadInput
 from psalm_stream.stream.rle import decode
 from psalm_stream.stream.types import Proposals
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from tiny_checkpoint import CONFIG, write
 from typer.testing import CliRunner
 

@@ -9,7 +9,7 @@ import torch
 from psalm_stream.psalm.names import is_loaded, to_official
 from psalm_stream.psalm.weights import inspect, load
 from psalm_stream.stream.errors import BadWeights
-from psalm_stream.workers.cli import app
+from psalm_stream.workers.cli.app import app
 from tiny_checkpoint import CONFIG, Tensors, random_state, write, write_bin_shards, write_single
 from typer.testing import CliRunner
 

@@ -11,7 +11,7 @@ import typer
 from .console import clean_errors
 
 if TYPE_CHECKING:
-    from .dev import DevServers
+    from ..dev import DevServers
 
 dev_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def up_command(
 
     [bold]psalm-stream dev up --data ~/psalm-data --kafka-port 9092 --redis-port 6379[/]
     """
-    from .dev import DevServers
+    from ..dev import DevServers
 
     with clean_errors():
         try:

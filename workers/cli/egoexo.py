@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..stream.errors import BadConfig
+from ...stream.errors import BadConfig
+from ..settings import Settings, read_settings
 from .console import INTERRUPTED, clean_errors, knob
-from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ..eval.egoexo.data import DataRoot
-    from ..eval.egoexo.report import Direction, Results
-    from ..eval.egoexo.run import Job
-    from .answering import Model
+    from ...eval.egoexo.data import DataRoot
+    from ...eval.egoexo.report import Direction, Results
+    from ...eval.egoexo.run import Job
+    from ..answering import Model
 
 MODEL_KNOBS = ("weights", "device", "dtype", "threads", "official_rounding", "sampled_regions", "batch_size")
 BOTH = "both"
@@ -97,8 +97,8 @@ def eval_egoexo_command(
     with clean_errors():
         settings = read_settings(**given)
         directions, protocols = _directions(direction), _protocols(protocol, upright_ego)
-        from ..eval.egoexo.data import open_root
-        from ..eval.egoexo.run import Job, open_results, refuse_missing
+        from ...eval.egoexo.data import open_root
+        from ...eval.egoexo.run import Job, open_results, refuse_missing
 
         say = Console(quiet=quiet, highlight=False, emoji=False)
         data = open_root(root, split, relations, _listed(takes), limit)
@@ -128,9 +128,9 @@ def score_egoexo_command(
     [bold]psalm-stream score egoexo relations_val.json submission.json[/]
     """
     with clean_errors():
-        from ..eval.egoexo.data import chosen, read_truth
-        from ..eval.egoexo.predictions import is_submission, read_predictions
-        from ..eval.egoexo.report import Results, official_table, write_results
+        from ...eval.egoexo.data import chosen, read_truth
+        from ...eval.egoexo.predictions import is_submission, read_predictions
+        from ...eval.egoexo.report import Results, official_table, write_results
 
         say = Console(quiet=quiet, highlight=False, emoji=False)
         known = chosen(read_truth(truth).values(), _listed(takes))
@@ -152,7 +152,7 @@ def _listed(names: str) -> list[str]:
 
 
 def _directions(said: str) -> tuple[str, ...]:
-    from ..eval.egoexo.data import DIRECTIONS
+    from ...eval.egoexo.data import DIRECTIONS
 
     if said not in (*DIRECTIONS, BOTH):
         raise BadConfig(f"--direction is {said!r}, expected one of {', '.join(DIRECTIONS)} or {BOTH}")
@@ -160,8 +160,8 @@ def _directions(said: str) -> tuple[str, ...]:
 
 
 def _protocols(said: str, upright_ego: str | None) -> tuple[str, ...]:
-    from ..eval.egoexo.ask import TURNS
-    from ..eval.egoexo.run import PROTOCOLS
+    from ...eval.egoexo.ask import TURNS
+    from ...eval.egoexo.run import PROTOCOLS
 
     if said not in (*PROTOCOLS, BOTH):
         raise BadConfig(f"--protocol is {said!r}, expected one of {', '.join(PROTOCOLS)} or {BOTH}")
@@ -176,8 +176,8 @@ def _protocols(said: str, upright_ego: str | None) -> tuple[str, ...]:
 
 def _model(settings: Settings) -> tuple[Model, dict[str, Any]]:
     """The model, and how answers are made with it as plain values."""
-    from ..eval.egoexo.ask import CALIBRATION
-    from .run import load_model, versions
+    from ...eval.egoexo.ask import CALIBRATION
+    from ..run import load_model, versions
 
     model = load_model(settings)
     knobs = settings.model_dump(include=set(MODEL_KNOBS))
@@ -187,7 +187,7 @@ def _model(settings: Settings) -> tuple[Model, dict[str, Any]]:
 
 def _answer(job: Job, protocols: Sequence[str], model: Model, say: Console) -> None:
     """Make every answer that is not there yet. Interrupted, what was answered is kept."""
-    from ..eval.egoexo.run import still_to_do, work
+    from ...eval.egoexo.run import still_to_do, work
 
     try:
         with _progress(say, "looking", len(job.data.takes), "takes") as advance:
@@ -206,10 +206,10 @@ def _answer(job: Job, protocols: Sequence[str], model: Model, say: Console) -> N
 
 def _conclude(job: Job, protocols: Sequence[str], told: Mapping[str, Any], remarks: Sequence[str], say: Console) -> None:
     """Write what a finished evaluation leaves behind, and show its tables."""
-    from ..eval.egoexo.objectrelator import totals
-    from ..eval.egoexo.page import write_page
-    from ..eval.egoexo.report import Results, objectrelator_table, official_table, write_results
-    from ..eval.egoexo.run import sample_scores
+    from ...eval.egoexo.objectrelator import totals
+    from ...eval.egoexo.page import write_page
+    from ...eval.egoexo.report import Results, objectrelator_table, official_table, write_results
+    from ...eval.egoexo.run import sample_scores
 
     official, ms = _official(job, say) if "official" in protocols else ({}, [])
     theirs = {}
@@ -227,8 +227,8 @@ def _conclude(job: Job, protocols: Sequence[str], told: Mapping[str, Any], remar
 
 def _official(job: Job, say: Console) -> tuple[dict[str, Direction], list[float]]:
     """Write the prediction file, and score it where the truth allows."""
-    from ..eval.egoexo.predictions import write_predictions
-    from ..eval.egoexo.run import PREDICTIONS, predictions
+    from ...eval.egoexo.predictions import write_predictions
+    from ...eval.egoexo.run import PREDICTIONS, predictions
 
     by_direction: dict[str, dict[str, object]] = {direction: {} for direction in job.directions}
     ms: list[float] = []
@@ -242,7 +242,7 @@ def _official(job: Job, say: Console) -> tuple[dict[str, Direction], list[float]
 
 
 def _scored(takes: Sequence, by_direction: Mapping[str, Mapping], say: Console) -> dict[str, Direction]:
-    from ..eval.egoexo.report import score_directions
+    from ...eval.egoexo.report import score_directions
 
     with _progress(say, "scoring", len(takes) * len(by_direction), "takes") as advance:
         return score_directions(takes, by_direction, lambda: advance(1))

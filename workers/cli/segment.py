@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ..settings import read_settings
 from .console import clean_errors, knob
-from .settings import read_settings
 
 LOG_LINE = "%(asctime)s %(levelname)s %(message)s"
 
@@ -48,8 +48,8 @@ def segment_worker_command(
         logging.basicConfig(level=logging.INFO, format=LOG_LINE)
         logging.getLogger("kafka").setLevel(logging.WARNING)
         logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # it warns of every 0.1 s the model keeps the process busy
-        from .run import load_model
-        from .service import Connection, Stop, serve
+        from ..run import load_model
+        from ..service import Connection, Stop, serve
 
         Connection.of(settings)  # what is missing shows before a model is loaded
         stop = Stop()

@@ -21,8 +21,8 @@ from rich.table import Table
 from .console import clean_errors, err, out
 
 if TYPE_CHECKING:
-    from ..eval.pictures.panoptic_files import PanopticScore
-    from ..eval.pictures.referring_scores import BothScores
+    from ...eval.pictures.panoptic_files import PanopticScore
+    from ...eval.pictures.referring_scores import BothScores
 
 PADDED_SIDE = 1024  # of the released model
 
@@ -115,7 +115,7 @@ def panoptic_command(
     [bold]psalm-stream score panoptic panoptic_val2017.json results/panoptic.json[/]
     """
     with clean_errors():
-        from ..eval.pictures.panoptic_files import PanopticFiles, score_panoptic
+        from ...eval.pictures.panoptic_files import PanopticFiles, score_panoptic
 
         with _progress("pictures") as advance:
             found = score_panoptic(PanopticFiles(truth, truth_folder), PanopticFiles(answers, answer_folder), advance)
@@ -137,7 +137,7 @@ def semantic_command(
     [bold]psalm-stream score semantic annotations/validation results/semantic --categories 150[/]
     """
     with clean_errors():
-        from ..eval.pictures.semantic_files import score_semantic
+        from ...eval.pictures.semantic_files import score_semantic
 
         with _progress("pictures") as advance:
             found = score_semantic(truth, answers, categories, ignored, advance)
@@ -161,14 +161,14 @@ def instance_command(
     [bold]psalm-stream score instance instances_val2017.json results/instances.json[/]
     """
     with clean_errors():
-        from ..eval.pictures.instance_scores import score_instances
+        from ...eval.pictures.instance_scores import score_instances
 
         _show(score_instances(truth, answers), "by pycocotools", as_json)
 
 
 def _score_questions(truth: Path, answers: Path, as_json: bool, gref: bool = False, side: int | None = None) -> None:
-    from ..eval.pictures.referring_files import read_answers, read_questions
-    from ..eval.pictures.referring_scores import score_answers
+    from ...eval.pictures.referring_files import read_answers, read_questions
+    from ...eval.pictures.referring_scores import score_answers
 
     questions = read_questions(truth, interactive=side is not None)
     with _progress("questions") as advance:
@@ -213,7 +213,7 @@ def _panoptic(found: PanopticScore, per_category: bool, as_json: bool) -> None:
         table.add_row(name, *map(_percent, (q.pq, q.sq, q.rq)), str(q.categories), _percent(corrected[name].pq))
     out.print(table)
     if per_category:
-        from ..eval.pictures.panoptic_metrics import quality
+        from ...eval.pictures.panoptic_metrics import quality
 
         listed = _table("category", "PQ", "SQ", "RQ", "matched", "wrong", "missed")
         for category in found.categories:

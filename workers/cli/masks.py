@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+from ..settings import read_settings
 from .console import INTERRUPTED, clean_errors, err, knob, out
-from .settings import read_settings
 
 if TYPE_CHECKING:
-    from ..stream.reader import Answer
-    from .masks import Counts, Subscription
+    from ...stream.reader import Answer
+    from ..masks import Counts, Subscription
 
 STYLES = {"ok": "green", "distrusted": "yellow", "refused": "red", "source_gone": "red", "lost_state": "red", "undecodable": "red"}
 
@@ -55,8 +55,8 @@ def masks_command(
     with clean_errors():
         settings = read_settings(kafka=kafka, kafka_properties=kafka_properties, topic_prefix=topic_prefix)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # an outage is said by the reader, once
-        from ..stream.kafka_client import open_cluster
-        from .masks import Counts, Subscription, start_of, subscribe
+        from ...stream.kafka_client import open_cluster
+        from ..masks import Counts, Subscription, start_of, subscribe
 
         wanted = Subscription(session, view, start_of(start), follow, out_dir, overlay, wait)
         cluster = open_cluster(settings.kafka, settings.kafka_properties or None, settings.topic_prefix)
@@ -78,7 +78,7 @@ def masks_command(
 @contextmanager
 def _screen(counts: Counts, wanted: Subscription, as_json: bool) -> Iterator[Callable[[Answer], None]]:
     """What is done with an answer: printed unless it is written, then counted; what is no mask is said in any case."""
-    from ..stream.types import Notice
+    from ...stream.types import Notice
 
     if as_json:
         yield _print_json
@@ -98,22 +98,22 @@ def _screen(counts: Counts, wanted: Subscription, as_json: bool) -> Iterator[Cal
 
 
 def _print_json(answer: Answer) -> None:
-    from ..stream.codec import mask_frame_json, notice_json
-    from ..stream.types import Notice
+    from ...stream.codec import mask_frame_json, notice_json
+    from ...stream.types import Notice
 
     body = notice_json(answer) if isinstance(answer, Notice) else mask_frame_json(answer)
     typer.echo(json.dumps(body, ensure_ascii=False, separators=(",", ":")))
 
 
 def _print_line(console: Console, answer: Answer) -> None:
-    from .masks import line_of
+    from ..masks import line_of
 
     place, status, rest = line_of(answer)
     console.print(f"{escape(place)}  [{STYLES.get(status, 'cyan')}]{status:<11}[/]  {escape(rest)}".rstrip(), soft_wrap=True)
 
 
 def _note(text: str) -> None:
-    from .masks import printable
+    from ..masks import printable
 
     err.print(f"[yellow]note[/] {escape(printable(text))}", soft_wrap=True)
 

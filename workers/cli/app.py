@@ -1,4 +1,4 @@
-"""The program `psalm-stream`: its commands together. Only this module and the cli_*.py beside it print.
+"""The program `psalm-stream`: its commands together. Only the modules of this folder print.
 
 What a command does is in a module of its own (run.py, ...), loaded when the command runs: `--help` and `--version` start without torch.
 """
@@ -14,21 +14,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .cli_dev import dev_app
-from .cli_egoexo import mount as mount_egoexo
-from .cli_eval import eval_app, score_app
-from .cli_eval_images import mount as mount_image_evals
-from .cli_images import segment_command
-from .cli_ingest import mount as mount_ingest
-from .cli_masks import masks_command
-from .cli_run import run_command
-from .cli_score_images import mount as mount_image_scores
-from .cli_segment import segment_worker_command
-from .cli_topics import topics_app
 from .console import clean_errors, out
+from .dev import dev_app
+from .egoexo import mount as mount_egoexo
+from .eval import eval_app, score_app
+from .eval_images import mount as mount_image_evals
+from .images import segment_command
+from .ingest import mount as mount_ingest
+from .masks import masks_command
+from .run import run_command
+from .score_images import mount as mount_image_scores
+from .segment import segment_worker_command
+from .topics import topics_app
 
 if TYPE_CHECKING:
-    from ..psalm.weights import Inspection
+    from ...psalm.weights import Inspection
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -70,7 +70,7 @@ def demo_command(
     [bold]psalm-stream demo holiday.mp4 --point 1:640,360[/]
     """
     with clean_errors():
-        from .demo import demo_arguments
+        from ..demo import demo_arguments
 
         arguments, chosen = demo_arguments(video, context.args, out_dir)
     out.print(escape(chosen), soft_wrap=True)
@@ -86,7 +86,7 @@ def inspect_command(path: Annotated[str, typer.Argument(metavar="PATH", help="A 
     [bold]psalm-stream weights inspect EnmingZhang/PSALM[/]
     """
     with clean_errors():
-        from ..psalm.weights import inspect
+        from ...psalm.weights import inspect
 
         found = inspect(path)
     out.print(_inspection_table(found))

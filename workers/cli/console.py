@@ -1,6 +1,6 @@
 """What every command shares: two consoles, the option of a setting, and errors in one line.
 
-Commands are in cli.py and the cli_*.py beside it; only they print.
+Commands are in the modules beside this one; only they print.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from ..stream.errors import PsalmStreamError
-from .settings import PREFIX, Settings
+from ...stream.errors import PsalmStreamError
+from ..settings import PREFIX, Settings
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)

@@ -1,6 +1,6 @@
 """`psalm-stream ingest`, `ingest-worker`, `stop`, `prompt` and `streams`: flags in, lines and a table out.
 
-What they do is in ingest.py and streams.py.
+What they do is in workers/ingest.py and streams.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..settings import Settings, read_settings
 from .console import clean_errors, err, knob, out
-from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ..stream.kafka_client import Cluster
-    from ..stream.types import MaskFrame, Notice, ObjectPrompt
-    from .streams import Stream
+    from ...stream.kafka_client import Cluster
+    from ...stream.types import MaskFrame, Notice, ObjectPrompt
+    from ..streams import Stream
 
 LOG_LINE = "%(asctime)s %(levelname)s %(message)s"
 UNANSWERED = 3  # exit code
@@ -69,9 +69,9 @@ def ingest_command(
     """
     with clean_errors():
         cluster = _cluster(read_settings(kafka=kafka, kafka_properties=kafka_properties, topic_prefix=topic_prefix))
-        from ..stream.url import absolute
-        from ..stream.wanted import Wanted
-        from .streams import want
+        from ...stream.url import absolute
+        from ...stream.wanted import Wanted
+        from ..streams import want
 
         flags = (mask, point, box, scribble)
         objects = _objects(*flags) if any(flags) else ()
@@ -101,8 +101,8 @@ def ingest_worker_command(
         logging.basicConfig(level=logging.INFO, format=LOG_LINE)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)
         logging.getLogger("libav").setLevel(logging.CRITICAL)  # FFmpeg's own lines repeat URLs
-        from .ingest import serve
-        from .service import Stop
+        from ..ingest import serve
+        from ..service import Stop
 
         stop = Stop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -124,7 +124,7 @@ def stop_command(
     """
     with clean_errors():
         cluster = _cluster(read_settings(kafka=kafka, kafka_properties=kafka_properties, topic_prefix=topic_prefix))
-        from .streams import stop
+        from ..streams import stop
 
         views, waiting = stop(cluster, session, view, wait)
     out.print(f"[green]stopped[/] {escape(session)}: {escape(', '.join(views)) or 'no source ran'}", soft_wrap=True)
@@ -166,10 +166,10 @@ def prompt_command(
     """
     with clean_errors():
         cluster = _cluster(read_settings(kafka=kafka, kafka_properties=kafka_properties, topic_prefix=topic_prefix))
-        from ..stream.errors import BadPrompt
-        from ..stream.types import FrameKey, Prompt
-        from .prompt_flags import read_picture
-        from .streams import positions_now, prompt
+        from ...stream.errors import BadPrompt
+        from ...stream.types import FrameKey, Prompt
+        from ..prompt_flags import read_picture
+        from ..streams import positions_now, prompt
 
         flags = (mask, point, box, scribble)
         if not any(flags) and not remove:
@@ -197,8 +197,8 @@ def streams_command(
     """List what is to run, where it runs, how fast, how far its answers are, and the objects of its latest masks."""
     with clean_errors():
         cluster = _cluster(read_settings(kafka=kafka, kafka_properties=kafka_properties, topic_prefix=topic_prefix))
-        from .service import GROUP
-        from .streams import streams
+        from ..service import GROUP
+        from ..streams import streams
 
         found = streams(cluster, cluster.topic(GROUP))
     table = Table(box=None, pad_edge=False)
@@ -219,7 +219,7 @@ def _cells(stream: Stream) -> tuple[str, ...]:
 
 
 def _say_answer(answer: Notice | MaskFrame) -> None:
-    from ..stream.types import Notice
+    from ...stream.types import Notice
 
     if isinstance(answer, Notice):
         style = "red" if answer.kind == "refused" else "green"
@@ -232,16 +232,16 @@ def _say_answer(answer: Notice | MaskFrame) -> None:
 
 def _cluster(settings: Settings) -> Cluster:
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    from .ingest import cluster_of
+    from ..ingest import cluster_of
 
     return cluster_of(settings)
 
 
 def _objects(*flags: list[str] | None) -> tuple[ObjectPrompt, ...]:
     """The objects that prompt flags name; all of them on the frame the prompt applies to. Raises BadPrompt."""
-    from ..stream.errors import BadPrompt
-    from ..stream.types import ObjectPrompt
-    from .prompt_flags import PromptFlags
+    from ...stream.errors import BadPrompt
+    from ...stream.types import ObjectPrompt
+    from ..prompt_flags import PromptFlags
 
     named = PromptFlags(*(texts or () for texts in flags)).parse()
     for flag in named:

@@ -17,15 +17,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..stream.errors import BadConfig, BadInput
+from ...stream.errors import BadConfig, BadInput
+from ..settings import Settings, read_settings
 from .console import INTERRUPTED, clean_errors, knob, out
-from .settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from ..eval.davis.evaluation import Evaluation
-    from ..eval.davis.layout import Davis
-    from ..eval.davis.results import Results, SequenceResult
-    from ..eval.davis.tracking import Tracker
+    from ...eval.davis.evaluation import Evaluation
+    from ...eval.davis.layout import Davis
+    from ...eval.davis.results import Results, SequenceResult
+    from ...eval.davis.tracking import Tracker
 
 eval_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 score_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
@@ -91,8 +91,8 @@ def eval_davis_command(
     }
     with clean_errors():
         settings = read_settings(**model_knobs, kafka_properties=kafka_properties, topic_prefix=topic_prefix)
-        from ..eval.davis.evaluation import Evaluation, clear, finished
-        from ..eval.davis.layout import check_pictures
+        from ...eval.davis.evaluation import Evaluation, clear, finished
+        from ...eval.davis.layout import check_pictures
 
         before = finished(out_dir, overwrite)
         davis = _open(root, set_name, sequences, limit, before)
@@ -125,7 +125,7 @@ def compare_command(
     [bold]psalm-stream eval compare results other-results[/]
     """
     with clean_errors():
-        from ..eval.davis.comparison import compare, comparison_table, write_comparison
+        from ...eval.davis.comparison import compare, comparison_table, write_comparison
 
         found = compare(one, two)
         path = out_file or two / f"compared-with-{one.resolve().name}.html"
@@ -160,8 +160,8 @@ def score_davis_command(
     RESULTS gets the CSVs of the official scorer, computed anew each time, results.json and report.html.
     """
     with clean_errors():
-        from ..eval.davis.evaluation import score_folder
-        from ..eval.davis.results import read_results
+        from ...eval.davis.evaluation import score_folder
+        from ...eval.davis.results import read_results
 
         say = Console(quiet=quiet, highlight=False, emoji=False)
         if not results_dir.is_dir():
@@ -174,7 +174,7 @@ def score_davis_command(
 
 def _open(root: Path, set_name: str, sequences: str, limit: int | None, before: Results | None) -> Davis:
     """The sequences that were asked for, and those the results folder has already."""
-    from ..eval.davis.layout import open_davis
+    from ...eval.davis.layout import open_davis
 
     names = [name.strip() for name in sequences.split(",") if name.strip()]
     davis = open_davis(root, set_name, names, limit)
@@ -185,9 +185,9 @@ def _open(root: Path, set_name: str, sequences: str, limit: int | None, before: 
 
 def _embedded(settings: Settings) -> tuple[Tracker, dict[str, object]]:
     """The tracker in this process, and how it makes masks."""
-    from ..eval.davis.tracking import embedded_tracker, method_of
-    from ..psalm.tracker import Rules
-    from .run import load_model
+    from ...eval.davis.tracking import embedded_tracker, method_of
+    from ...psalm.tracker import Rules
+    from ..run import load_model
 
     Rules(settings.policy, settings.motion)  # what does not go together shows before a model is loaded
     model = load_model(settings)
@@ -205,9 +205,9 @@ def _on_bus(bus: str, settings: Settings, given: Sequence[str], wait_s: float) -
     scheme, _, servers = bus.rpartition("://")
     if scheme != "kafka":
         raise BadConfig(f"--bus is {bus!r}, expected kafka://HOST:PORT,...")
-    from ..eval.davis.bus_tracking import bus_tracker
-    from ..stream.kafka_client import open_cluster
-    from .run import versions
+    from ...eval.davis.bus_tracking import bus_tracker
+    from ...stream.kafka_client import open_cluster
+    from ..run import versions
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what fails is said in words, once
     cluster = open_cluster(servers, settings.kafka_properties or None, settings.topic_prefix)
@@ -215,8 +215,8 @@ def _on_bus(bus: str, settings: Settings, given: Sequence[str], wait_s: float) -
 
 
 def _evaluate(job: Evaluation, before: Results | None, say: Console) -> None:
-    from ..eval.davis.evaluation import evaluate
-    from ..eval.davis.results import Results, read_results
+    from ...eval.davis.evaluation import evaluate
+    from ...eval.davis.results import Results, read_results
 
     done: list[SequenceResult] = []
     try:
@@ -255,9 +255,9 @@ def _progress(say: Console, davis: Davis, doing: str) -> Iterator[Callable[[int]
 
 def _conclude(results: Results, davis: Davis, folder: Path, say: Console) -> None:
     """Write what a finished evaluation leaves behind, and show its table."""
-    from ..eval.davis.page import write_report
-    from ..eval.davis.results import write_csvs, write_results
-    from ..eval.davis.tables import scores_table
+    from ...eval.davis.page import write_report
+    from ...eval.davis.results import write_csvs, write_results
+    from ...eval.davis.tables import scores_table
 
     try:
         write_results(folder, results)

@@ -1,6 +1,6 @@
 """`psalm-stream eval refcoco|grefcoco|interactive`: a benchmark's questions through the model, then scored.
 
-How they are asked is in eval/pictures/asking.py; the table is that of cli_score_images.py.
+How they are asked is in eval/pictures/asking.py; the table is that of cli/score_images.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..stream.errors import BadConfig
-from .cli_images import NANO_NOTE
-from .cli_score_images import referring_json, show_referring
+from ...stream.errors import BadConfig
+from ..settings import Settings, read_settings
 from .console import INTERRUPTED, clean_errors, knob
-from .settings import Settings, read_settings
+from .images import NANO_NOTE
+from .score_images import referring_json, show_referring
 
 if TYPE_CHECKING:
-    from ..eval.pictures.asking import Asking
+    from ...eval.pictures.asking import Asking
 
 KNOBS = ("policy", "weights", "device", "dtype", "threads", "official_rounding", "sampled_regions")
 RECORD, SCORES = "run.json", "scores.json"
@@ -85,7 +85,7 @@ def refcoco_command(
     """
     given = {name: value for name, value in locals().items() if name in KNOBS}
     with clean_errors():
-        from ..eval.pictures.asking import Asking
+        from ...eval.pictures.asking import Asking
 
         _evaluate(questions, Asking(images), out_dir, limit, read_settings(**given), quiet)
 
@@ -111,7 +111,7 @@ def grefcoco_command(
     """
     given = {name: value for name, value in locals().items() if name in KNOBS}
     with clean_errors():
-        from ..eval.pictures.asking import Asking
+        from ...eval.pictures.asking import Asking
 
         settings = read_settings(**given)
         asking = Asking(images, generalized=True, official=settings.policy == "official")
@@ -143,7 +143,7 @@ def interactive_command(
     """
     given = {name: value for name, value in locals().items() if name in KNOBS}
     with clean_errors():
-        from ..eval.pictures.asking import Asking
+        from ...eval.pictures.asking import Asking
 
         settings = read_settings(**given)
         asking = Asking(images, prompt.value, official=settings.policy == "official")
@@ -151,10 +151,10 @@ def interactive_command(
 
 
 def _evaluate(path: Path, asking: Asking, out_dir: Path, limit: int | None, settings: Settings, quiet: bool) -> None:
-    from ..eval.pictures.asking import PREDICTIONS, ask, askable, done_before
-    from ..eval.pictures.referring_files import read_answers, read_questions
-    from ..eval.pictures.referring_scores import score_answers
-    from .run import load_model, versions
+    from ...eval.pictures.asking import PREDICTIONS, ask, askable, done_before
+    from ...eval.pictures.referring_files import read_answers, read_questions
+    from ...eval.pictures.referring_scores import score_answers
+    from ..run import load_model, versions
 
     say = Console(quiet=quiet, highlight=False, emoji=False)
     read = read_questions(path, interactive=asking.prompt is not None)[:limit]
@@ -185,7 +185,7 @@ def _evaluate(path: Path, asking: Asking, out_dir: Path, limit: int | None, sett
 
 def _begin(out_dir: Path, record: dict[str, object]) -> None:
     """Make the folder, or see that it is one of the same evaluation. Raises BadConfig."""
-    from .picture_files import refuse_other_record
+    from ..picture_files import refuse_other_record
 
     if (out_dir / RECORD).exists():
         return refuse_other_record(out_dir / RECORD, record)

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..settings import read_settings
 from .console import INTERRUPTED, clean_errors, knob
-from .settings import read_settings
 
 if TYPE_CHECKING:
-    from .images import ImageJob, Segmented
+    from ..images import ImageJob, Segmented
 
 NANO_NOTE = (
     "weights: the shipped nano, for trying things out: it names no category and hardly understands sentences "
@@ -104,9 +104,9 @@ def segment_command(
             official_rounding=official_rounding,
             sampled_regions=sampled_regions,
         )
-        from .images import ImageJob, pictures_of
-        from .naming import naming
-        from .prompt_flags import PromptFlags
+        from ..images import ImageJob, pictures_of
+        from ..naming import naming
+        from ..prompt_flags import PromptFlags
 
         named = naming(categories, stuff, text or (), PromptFlags(mask or (), point or (), box or (), scribble or ()))
         job = ImageJob(pictures_of(images), named, out_dir, settings, task.value, generalized, not no_overlay)
@@ -114,9 +114,9 @@ def segment_command(
 
 
 def _segment(job: ImageJob, overwrite: bool, resume: bool, say: Console) -> None:
-    from .images import refuse_misfits, segment_images
-    from .picture_files import PictureFiles
-    from .run import load_model, refuse_results
+    from ..images import refuse_misfits, segment_images
+    from ..picture_files import PictureFiles
+    from ..run import load_model, refuse_results
 
     refuse_results(job.out, overwrite or resume)
     refuse_misfits(job)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from ..settings import read_settings
 from .console import clean_errors, knob, out
-from .settings import read_settings
 
 if TYPE_CHECKING:
-    from ..stream.kafka_client import Cluster
-    from ..stream.kafka_topics import Problem
+    from ...stream.kafka_client import Cluster
+    from ...stream.kafka_topics import Problem
 
 UNFIT = 1  # exit code
 
@@ -37,7 +37,7 @@ def create_command(
     [bold]psalm-stream topics create --partitions 32 --replication 3 --kafka-properties client.properties[/]
     """
     with clean_errors():
-        from ..stream.kafka_topics import check_topics, create_topics
+        from ...stream.kafka_topics import check_topics, create_topics
 
         cluster = _cluster(kafka, kafka_properties, topic_prefix)
         created = create_topics(cluster, partitions, replication)
@@ -57,7 +57,7 @@ def check_command(
     [bold]psalm-stream topics check --kafka 127.0.0.1:9092[/]
     """
     with clean_errors():
-        from ..stream.kafka_topics import check_topics
+        from ...stream.kafka_topics import check_topics
 
         problems = check_topics(_cluster(kafka, kafka_properties, topic_prefix))
     if not problems:
@@ -66,7 +66,7 @@ def check_command(
 
 
 def _cluster(kafka: str | None, properties: str | None, prefix: str | None) -> Cluster:
-    from ..stream.kafka_client import open_cluster
+    from ...stream.kafka_client import open_cluster
 
     settings = read_settings(kafka=kafka, kafka_properties=properties, topic_prefix=prefix)
     return open_cluster(settings.kafka, settings.kafka_properties or None, settings.topic_prefix)

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..settings import read_settings
 from .console import INTERRUPTED, clean_errors, knob
-from .settings import read_settings
 
 if TYPE_CHECKING:
-    from ..stream.sources import Source
-    from ..stream.views import Views
-    from .run import Job
-    from .tally import Tally
+    from ...stream.sources import Source
+    from ...stream.views import Views
+    from ..run import Job
+    from ..tally import Tally
 
 STAGES = ("read", "decode", "plan", "model", "settle", "write")
 
@@ -89,9 +89,9 @@ def run_command(
             sampled_regions=sampled_regions,
             max_skew_s=max_skew_s,
         )
-        from .prompt_flags import PromptFlags
-        from .run import Job
-        from .view_flags import read_inputs
+        from ..prompt_flags import PromptFlags
+        from ..run import Job
+        from ..view_flags import read_inputs
 
         views = read_inputs(url, view or (), offset or ())
         flags = PromptFlags(mask or (), point or (), box or (), scribble or ()).parse([v.name for v in views])
@@ -99,8 +99,8 @@ def run_command(
 
 
 def _run(job: Job, overwrite: bool, quiet: bool) -> None:
-    from .run import load_model, refuse_results, rules_of, run
-    from .tally import Tally
+    from ..run import load_model, refuse_results, rules_of, run
+    from ..tally import Tally
 
     say = Console(quiet=quiet, highlight=False, emoji=False)
     tally = Tally()
@@ -146,7 +146,7 @@ def _progress(console: Console, source: Source | Views) -> Iterator:
 
 def _summary(console: Console, tally: Tally, seconds: float, job: Job) -> None:
     """The closing lines: what was found, how long it took, where it is."""
-    from .run_files import folder_of
+    from ..run_files import folder_of
 
     ids = ", ".join(map(str, sorted(tally.objects))) or "none"
     counts = ", ".join(f"{tally.masks[status]} {status}" for status in ("seen", "carried", "absent"))
