@@ -1,6 +1,6 @@
 """Does the service hold? Paced streams for many minutes, while one of the workers is taken away every two.
 
-    python -m psalm_stream.eval.service.soak [--streams 4] [--minutes 20] [--rate 2] [--every 120]
+    python -m psalm_stream.eval.service.soak [--streams 4] [--minutes 20] [--rate 1] [--every 120]
 
 Every stream loops a drawn clip at `--rate` frames a second; workers take turns in dying, by SIGTERM or SIGKILL, and are started again at
 once. At the end every record of `frames` must have exactly one answer in `masks`, in order (verdict.py). Lag and resident memory
@@ -254,8 +254,9 @@ def read_clip() -> tuple[list[Frame], Prompt]:
 def soak_command(
     streams: Annotated[int, typer.Option(min=1, help="Paced live streams.")] = 4,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long they play.")] = 20,
-    rate: Annotated[float, typer.Option(min=0.1, help="Frames a second of each.")] = 2,
+    rate: Annotated[float, typer.Option(min=0.1, help="Frames a second of each; two workers answer about six in all on two cores.")] = 1,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two deaths of a worker.")] = 120,
+    max_lag_s: Annotated[float, typer.Option(min=0.1, help="Frames older than this are answered late, without masks.")] = 30,
     weights: Annotated[str, typer.Option(help="Checkpoint folder or hub id; nano is the shipped one.")] = "nano",
     out: Annotated[Path, typer.Option(help="Where samples.csv goes.")] = Path("out/soak"),
 ) -> None:
@@ -266,7 +267,7 @@ def soak_command(
     clip, prompt = read_clip()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with DevServers() as servers:
-        rig = Rig.on(servers, partitions=2 * streams, weights=weights)
+        rig = Rig.on(servers, partitions=2 * streams, weights=weights, max_lag_s=max_lag_s)
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("soaking", total=plan.seconds, note="")
 
