@@ -101,15 +101,33 @@ def prompted(state: TrackState, prompt: Prompt) -> TrackState:
     _check_tracked(state, prompt, ids if prompt.correct else prompt.remove)
     views = cross_view.after_prompt(state, prompt)
     view = views.get(prompt.key.view, ViewState())
-    pending = (*(p for p in view.pending if p.object_id not in ids), *prompt.objects)
-    _check_disjoint(pending)
+    waiting = tuple(p for p in view.pending if p.object_id not in ids)
+    pending = waiting if prompt.drawn_on is not None else (*waiting, *prompt.objects)
+    _check_disjoint(prompt.objects if prompt.drawn_on is not None else pending)
     after = _with_view(replace(state, views=views), prompt.key, replace(view, pending=pending))
     return replace(after, prompt_ids=(*state.prompt_ids, prompt.prompt_id)[-REMEMBERED_PROMPTS:], lost=state.lost and not prompt.objects)
 
 
+def with_known_picture(state: TrackState, prompt: Prompt, number: int, rules: Rules) -> Prompt:
+    """A prompt whose picture is the frame the view remembers, where it is that very picture; else one with an index of its own.
+
+    A key names one picture, and a client's may be a screenshot of any frame: it becomes index -1 - number, which must be unique in the
+    view. Raises BadPrompt where motion alone is to follow an object from a picture that is not the view's last.
+    """
+    picture, view = prompt.drawn_on, state.views.get(prompt.key.view, ViewState())
+    remembered = [view.previous, *(r.frame for o in view.objects for r in (o.anchor, o.memory) if r is not None)]
+    same = [frame for frame in remembered if frame is not None and (frame.key, frame.data) == (picture.key, picture.data)]
+    if rules.motion == "only" and view.previous not in same:
+        raise BadPrompt(
+            f"prompt {prompt.prompt_id} is drawn on {picture.key}, which is not the last frame of its view, and motion is 'only': nothing "
+            "finds its objects from there; draw them on the next frame"
+        )
+    return replace(prompt, drawn_on=same[0] if same else replace(picture, key=replace(picture.key, index=-1 - number)))
+
+
 def on_its_picture(prompt: Prompt) -> TrackState:
     """A session in which the objects of a prompt wait for the picture they were drawn on, and nothing else is known."""
-    return prompted(TrackState(prompt.key.session), replace(prompt, correct=False, remove=()))
+    return prompted(TrackState(prompt.key.session), replace(prompt, correct=False, remove=(), drawn_on=None))
 
 
 def anchored(state: TrackState, prompt: Prompt, seen: TrackState) -> TrackState:
@@ -125,8 +143,7 @@ def anchored(state: TrackState, prompt: Prompt, seen: TrackState) -> TrackState:
     if view.previous is not None and view.previous.key == prompt.drawn_on.key:
         masks |= found.masks
     kept = [o for o in view.objects if o.object_id not in ids]
-    pending = tuple(p for p in view.pending if p.object_id not in ids)
-    return _with_view(state, prompt.key, replace(view, objects=(*kept, *objects), pending=pending, masks=masks))
+    return _with_view(state, prompt.key, replace(view, objects=(*kept, *objects), masks=masks))
 
 
 def without_misfits(state: TrackState, frame: Frame) -> tuple[TrackState, str]:

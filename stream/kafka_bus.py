@@ -65,7 +65,8 @@ class KafkaBus:
         self._held: frozenset[int] = frozenset()
         self._answers: list[tuple[str, Record, str, bytes | None]] = []
         self._membership: object = None  # of the poll that returned the records of this turn
-        self._heard = time.monotonic()  # of a broker
+        self._looked = time.monotonic()  # around
+        self._taken_over: float | None = None  # when partitions were, whose last owner's transactions are not looked after yet
         self._ends: dict[TopicPartition, int] = {}  # of the committed records, when last asked for
         self._undecided: dict[int, float] = {}  # partitions whose committed offset is awaited, and since when
         self._producer: Producer | None = None
@@ -90,12 +91,12 @@ class KafkaBus:
         while True:
             with named_errors(f"poll topic {self._frames} as {self.member.transactional_id}"):
                 self._open_producer()
+                self._look_around()
                 if self._consumer.join(JOIN_S):
                     if changed := self._changes():
                         return changed
                     if records := self._records(limit, min(SLICE_S, max(0.0, until - time.monotonic()))):
                         return Polled(records=records)
-                self._look_around()
                 if time.monotonic() >= until:
                     return Polled()
 
@@ -129,7 +130,7 @@ class KafkaBus:
 
     def recover(self) -> None:
         """See Bus. A transaction that is open or undecided is settled before the next poll reads what is committed."""
-        self._answers, self._membership, self._held = [], None, frozenset()
+        self._answers, self._membership, self._held, self._undecided = [], None, frozenset(), {}
         if self._producer is not None:
             self._producer.abandon()
             self._producer = None
@@ -180,6 +181,7 @@ class KafkaBus:
         self._news = True
         for partition in partitions:
             self._unread.pop(partition, None)
+            self._undecided.pop(partition, None)
 
     def expelled(self, partitions: Collection[int]) -> None:
         """The group has given all that this member held to others."""
@@ -200,6 +202,7 @@ class KafkaBus:
         lost, self._lost = self._lost & self._claims.keys(), set()
         for partition in lost:
             del self._claims[partition]
+        self._taken_over = time.monotonic() if gained else self._taken_over
         for claim in gained:
             self._claims[claim.partition] = claim
             self._gained.discard(claim.partition)
@@ -212,7 +215,7 @@ class KafkaBus:
         try:
             committed = self._consumer.committed(at, metadata=True, timeout_ms=int(UNDECIDED_S * 1000))
         except errors.KafkaTimeoutError:
-            self._end_for_others(partition)
+            self._wait_for_decision(partition)
             return None
         self._undecided.pop(partition, None)
         first = first_offset(self._consumer, at)
@@ -225,12 +228,12 @@ class KafkaBus:
             raise _log_lost(self._frames, partition, committed.offset, first, end, self.member.group)
         return Claim(partition, committed.offset, committed.metadata, generation)
 
-    def _end_for_others(self, partition: int) -> None:
+    def _wait_for_decision(self, partition: int) -> None:
         """Look after the transaction of another member that nothing ends, though it had twice its time."""
         since = self._undecided.setdefault(partition, time.monotonic())
         if time.monotonic() > since + 2 * self.member.transaction_timeout_s:
-            end_for_others(self.cluster, f"{self.member.group}-", self.member.transaction_timeout_s, self._written)
             del self._undecided[partition]
+            end_for_others(self.cluster, f"{self.member.group}-", self.member.transaction_timeout_s, self._written)
 
     def _records(self, limit: int, timeout_s: float) -> tuple[Record, ...]:
         """The next records, of all partitions in turn; waits when none is there."""
@@ -244,7 +247,7 @@ class KafkaBus:
             self._unread.setdefault(at.partition, deque()).extend(record_of(FRAMES, message) for message in messages)
         if self._news or not self._consumer.at_rest or not (ready := self._ready()):
             return ()
-        self._membership, self._heard = self._consumer.group_metadata(), time.monotonic()
+        self._membership = self._consumer.group_metadata()
         if (count := self._count_partitions()) != self._partitions:
             raise BusFailed(
                 f"topic {self._frames} has {count} partitions, {self._partitions} when this worker started, so sessions change their "
@@ -271,15 +274,19 @@ class KafkaBus:
             (self._consumer.pause if wait else self._consumer.resume)(at)
 
     def _look_around(self) -> None:
-        """Ask a broker for the ends, now and then: one that is away looks to a poll like one without news, and so does a source's
-        transaction that nothing ends. Raises KafkaTimeoutError."""
-        if time.monotonic() < self._heard + self.member.session_timeout_s:
+        """Ask a broker for the ends, now and then: one that is away looks to a poll like one without news, and so does a transaction that
+        nothing ends, of a source or of the member that held these partitions before. Raises KafkaTimeoutError."""
+        now, timeout_s = time.monotonic(), self.member.transaction_timeout_s
+        if now < self._looked + self.member.session_timeout_s:
             return
+        self._looked = now
         mine = self._consumer.assignment()
         before, self._ends = self._ends, ends(self._consumer, {self._at(0), *mine})
         if any(before.get(at) == self._ends[at] < (self._consumer.highwater(at) or 0) for at in mine):
-            end_for_others(self.cluster, self.cluster.topic(SOURCE), self.member.transaction_timeout_s, self._sent)
-        self._heard = time.monotonic()
+            end_for_others(self.cluster, self.cluster.topic(SOURCE), timeout_s, self._sent)
+        if self._taken_over is not None and now > self._taken_over + 2 * timeout_s:
+            self._taken_over = None
+            end_for_others(self.cluster, f"{self.member.group}-", timeout_s, self._written)
 
     def _at(self, partition: int) -> TopicPartition:
         return TopicPartition(self._frames, partition)

@@ -11,21 +11,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
+from typing import TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition, errors
-from kafka.admin import AbortTransactionSpec, TransactionState
+from kafka.admin import AbortTransactionSpec, ProducerState, TransactionDescription, TransactionState
 
+from .errors import PsalmStreamError
 from .kafka_client import CONNECT_TIMEOUT_S, Cluster, Producer
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 OFFSETS = "__consumer_offsets"
 SOURCE = "psalm-source-"  # begins the transactional id of one
-ENDED = {TransactionState.COMPLETE_COMMIT: True, TransactionState.COMPLETE_ABORT: False}
-ENDING = (TransactionState.PREPARE_COMMIT, TransactionState.PREPARE_ABORT, TransactionState.PREPARE_EPOCH_FENCE)
-NOT_ALLOWED = (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError)
+ENDED = {TransactionState.COMPLETE_COMMIT: True, TransactionState.COMPLETE_ABORT: False}  # whether it was committed
+ENDING = {TransactionState.PREPARE_COMMIT: True, TransactionState.PREPARE_ABORT: False, TransactionState.PREPARE_EPOCH_FENCE: False}
+NOT_KNOWN = (
+    errors.TopicAuthorizationFailedError,
+    errors.ClusterAuthorizationFailedError,
+    errors.TransactionalIdAuthorizationFailedError,
+    errors.UnsupportedVersionError,
+    errors.IncompatibleBrokerVersion,
+)
 RETRY_S = 0.1
 
 
@@ -37,11 +46,15 @@ def open_producer(cluster: Cluster, transactional_id: str, timeout_s: float, top
     producer = cluster.producer(transactional_id=transactional_id, transaction_timeout_ms=int(timeout_s * 1000), **knobs)
     try:
         with closing(cluster.admin(_Admin)) as admin:
-            committed = _last_outcome(admin, transactional_id)
+            last, at, hanging = None, [], False
+            with _told_if_not_known(transactional_id):  # before the coordinator forgets the outcome
+                if last := _last_ended(admin, transactional_id):
+                    at = [TopicPartition(topic, p) for topic in topics for p in producer.partitions_for(topic) or ()]
+                    hanging = any(open_one.producer_id == last.producer_id for _, open_one in _undecided(admin, at))
             producer.init_transactions()  # from here on nobody else writes under this id
-            if committed is not None:
-                at = [TopicPartition(topic, p) for topic in topics for p in producer.partitions_for(topic) or ()]
-                _end(admin, transactional_id, committed, at)
+            if hanging:
+                with _told_if_not_known(transactional_id):
+                    _end(admin, transactional_id, last, at)
     except BaseException:
         producer.abandon()
         raise
@@ -51,15 +64,20 @@ def open_producer(cluster: Cluster, transactional_id: str, timeout_s: float, top
 def end_for_others(cluster: Cluster, prefix: str, timeout_s: float, topics: Collection[str]) -> None:
     """The same for every transactional id that begins with `prefix`: its owner may never come back. One who does is fenced.
 
-    Raises BusFailed, and what the client raises.
+    Says so where that cannot be found out, and raises nothing.
     """
-    with closing(cluster.admin(_Admin)) as admin, closing(cluster.consumer()) as reader:
-        at = [TopicPartition(topic, p) for topic in topics for p in reader.partitions_for_topic(topic) or ()]
-        producers = {producer.producer_id for _, producer in _undecided(admin, at)}
-        listed = admin.list_transactions(producer_id_filters=producers) if producers else {}
-    for found in (found for of_a_broker in listed.values() for found in of_a_broker):
-        if found.transactional_id.startswith(prefix) and found.state in ENDED:
-            open_producer(cluster, found.transactional_id, timeout_s, topics).abandon()
+    try:
+        with closing(cluster.admin(_Admin)) as admin, closing(cluster.consumer()) as reader:
+            at = [TopicPartition(topic, p) for topic in topics for p in reader.partitions_for_topic(topic) or ()]
+            if not (before := _open_places(admin, at)):
+                return
+            listed = admin.list_transactions(producer_id_filters={producer_id for _, producer_id, _ in before})
+            hanging = {producer_id for _, producer_id, _ in before & _open_places(admin, at)}  # open before it was ended, and after
+        for found in (found for of_a_broker in listed.values() for found in of_a_broker):
+            if found.transactional_id.startswith(prefix) and found.state in ENDED and found.producer_id in hanging:
+                open_producer(cluster, found.transactional_id, timeout_s, topics).abandon()
+    except (errors.KafkaError, PsalmStreamError) as error:
+        log.warning("whether a transaction of %s* hangs is not known: %s", prefix, error)
 
 
 class _Admin(KafkaAdminClient):
@@ -73,39 +91,67 @@ class _Admin(KafkaAdminClient):
         return request
 
 
-def _last_outcome(admin: KafkaAdminClient, transactional_id: str) -> bool | None:
-    """Whether the last transaction was committed (True) or aborted (False); None: there was none, or it is not decided."""
-    until = time.monotonic() + CONNECT_TIMEOUT_S
-    while True:
+@contextmanager
+def _told_if_not_known(transactional_id: str) -> Iterator[None]:
+    try:
+        yield
+    except NOT_KNOWN as error:
+        log.warning(
+            "whether the last transaction of %s is marked everywhere is not known: %s; allow Read of its topics and Alter of the cluster, "
+            "on brokers from 3.0 on",
+            transactional_id,
+            error,
+        )
+
+
+def _last_ended(admin: KafkaAdminClient, transactional_id: str) -> TransactionDescription | None:
+    """The last transaction of an id, if it is decided; None: there was none, or it is open."""
+
+    def described() -> TransactionDescription | None:
         try:
-            state = admin.describe_transactions([transactional_id])[transactional_id].state
-            if state not in ENDING:
-                return ENDED.get(state)
+            return admin.describe_transactions([transactional_id])[transactional_id]
         except errors.TransactionalIdNotFoundError:
             return None
-        except errors.KafkaError as error:  # the coordinator loads after a restart
-            if not error.retriable or time.monotonic() > until:
-                raise
-        if time.monotonic() > until:
-            return None  # `init_transactions` waits for its end
+
+    until = time.monotonic() + CONNECT_TIMEOUT_S
+    while (last := _patiently(described)) is not None and last.state in ENDING and time.monotonic() < until:
         time.sleep(RETRY_S)
+    return last if last is not None and last.state in ENDED | ENDING else None
 
 
-def _undecided(admin: KafkaAdminClient, partitions: Iterable[TopicPartition]) -> list[tuple[TopicPartition, object]]:
+def _undecided(admin: KafkaAdminClient, partitions: Collection[TopicPartition]) -> list[tuple[TopicPartition, ProducerState]]:
     """The partitions with an open transaction, and the state of its producer there."""
-    found = admin.describe_producers(partitions)
+    found = _patiently(lambda: admin.describe_producers(partitions))
     return [(at, p) for at, state in found.items() for p in state.active_producers if p.current_transaction_start_offset >= 0]
 
 
-def _end(admin: _Admin, transactional_id: str, committed: bool, partitions: Iterable[TopicPartition]) -> None:
+def _open_places(admin: KafkaAdminClient, partitions: Collection[TopicPartition]) -> set[tuple[TopicPartition, int, int]]:
+    """The same as partition, number of the producer, and the offset at which its transaction begins."""
+    return {(at, p.producer_id, p.current_transaction_start_offset) for at, p in _undecided(admin, partitions)}
+
+
+def _end(admin: _Admin, transactional_id: str, last: TransactionDescription, partitions: Collection[TopicPartition]) -> None:
     """Write the markers that are missing. The id is ours and idle: what is open under its number is its last transaction."""
-    now = admin.describe_transactions([transactional_id])[transactional_id]
-    admin.committed = committed
-    said = f"the last transaction of {transactional_id}, {'committed' if committed else 'aborted'}"
-    try:
-        for at, producer in _undecided(admin, partitions):
-            if producer.producer_id == now.producer_id:
-                log.warning("%s, was never marked in %s %d, as after a broker's death; it is now", said, at.topic, at.partition)
-                admin.abort_transaction(AbortTransactionSpec(at, now.producer_id, now.producer_epoch, max(0, producer.coordinator_epoch)))
-    except NOT_ALLOWED as error:
-        log.warning("whether %s, is marked everywhere is not known: %s; allow Read of its topics and Alter of the cluster", said, error)
+    now = _patiently(lambda: admin.describe_transactions([transactional_id]))[transactional_id]
+    if (now.producer_id, now.producer_epoch) != (last.producer_id, last.producer_epoch + 1):
+        log.error("%s had another transaction meanwhile; what hangs of the one before is left to kafka-transactions.sh", transactional_id)
+        return
+    admin.committed = (ENDED | ENDING)[last.state]
+    said = f"the last transaction of {transactional_id}, {'committed' if admin.committed else 'aborted'}"
+    for at, producer in _undecided(admin, partitions):
+        if producer.producer_id == now.producer_id:
+            log.warning("%s, was never marked in %s %d, as after a broker's death; it is now", said, at.topic, at.partition)
+            spec = AbortTransactionSpec(at, now.producer_id, now.producer_epoch, max(0, producer.coordinator_epoch))
+            _patiently(lambda spec=spec: admin.abort_transaction(spec))
+
+
+def _patiently(ask: Callable[[], T]) -> T:
+    """Ask again while a broker or coordinator is on its way up."""
+    until = time.monotonic() + CONNECT_TIMEOUT_S
+    while True:
+        try:
+            return ask()
+        except errors.KafkaError as error:
+            if not error.retriable or time.monotonic() > until:
+                raise
+        time.sleep(RETRY_S)

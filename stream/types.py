@@ -122,7 +122,7 @@ class Prompt:
 
     prompt_id: one that was applied before is not applied again. correct: the objects must be tracked already, in any view. remove: ids that
     are to be forgotten, in every view. The index of `key` says what the prompt was drawn on; order alone decides where it applies.
-    drawn_on: that picture, of the same view.
+    drawn_on: that picture, of the same view; byte for byte a frame that is remembered, or any other (its t_ns 0 where that is not known).
     """
 
     key: FrameKey

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from ..psalm.tracker import Rules, anchored, on_its_picture, plan, prompted, settle, without_misfits
+from ..psalm.tracker import Rules, anchored, on_its_picture, plan, prompted, settle, with_known_picture, without_misfits
 from ..stream.bus import Record
 from ..stream.codec import End, unpack
 from ..stream.errors import BadInput, BadRecord, Undecodable
@@ -145,6 +145,7 @@ class Answerer:
             after = prompted(step.state, prompt)
             if prompt.drawn_on is not None and prompt.objects:
                 prompt.drawn_on.pixels()
+                prompt = with_known_picture(step.state, prompt, step.record.offset, self.rules)
                 step.request = plan(on_its_picture(prompt), prompt.drawn_on, self.rules)
                 step.frame, step.prompt = prompt.drawn_on, prompt
             step.state, step.changed, step.keep = after, True, True

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,11 +159,11 @@ def read_ids(path: str | Path) -> np.ndarray:
 
 
 def read_picture(text: str, session: str, view: str) -> Frame:
-    """The picture that FILE[@FRAME] names, as a frame of the view. Raises BadPrompt for a file that is no JPEG or PNG."""
+    """The picture that FILE[@FRAME] names, as a frame of the view, of no known time. Raises BadPrompt for a file that is no JPEG or PNG."""
     path, index = _at_frame(text)
     try:
         data = Path(path).read_bytes()
-        return Frame(FrameKey(session, view, index), time.time_ns(), False, displayed_size(data), data)
+        return Frame(FrameKey(session, view, index), 0, False, displayed_size(data), data)
     except (OSError, Undecodable) as error:
         raise BadPrompt(f"--on {text}: {error}; expected a JPEG or PNG of view {view}") from error
 

@@ -35,9 +35,9 @@ def drawn(on, *object_ids, box=None, **more):
     return Prompt(NOW.key, f"drawn {object_ids}", objects, drawn_on=on, **more)
 
 
-def answers(*messages):
+def answers(*messages, motion="off", **settings):
     log = MemoryLog(1)
-    worker = SegmentWorker(MemoryBus(log), MemoryStore(), ColourSegmenter(), Rules(motion="off"), Settings())
+    worker = SegmentWorker(MemoryBus(log), MemoryStore(), ColourSegmenter(), Rules(motion=motion), Settings(**settings))
     for message in messages:
         log.append(FRAMES, "run", kind_of(message), pack(message))
     while worker.turn():
@@ -106,6 +106,32 @@ def test_only_a_mask_on_the_last_frame_can_be_carried_on(on, carried):
     seen = TrackState("run", views={"main": ViewState((state,), previous=on, masks={1: state.anchor.rle})})
     view = anchored(before, prompt, seen).views["main"]
     assert (view.objects, view.pending, list(view.masks)) == ((state,), (), carried)
+
+
+SCREENSHOT = replace(LONG_AGO, data=picture(0, (1,)))  # of a frame that is remembered, and not its bytes
+
+
+@pytest.mark.parametrize(
+    "on", [LONG_AGO, SCREENSHOT, replace(SCREENSHOT, key=NOW.key)], ids=["its bytes", "other bytes", "of the last frame"]
+)
+def test_it_is_the_same_for_a_worker_that_reads_the_state_from_the_store(on):
+    told = mask_prompt(0, 2), LONG_AGO, NOW, drawn(on, 1), CLIP[21]
+    kept, read = answers(*told), answers(*told, cached_sessions=0, turn_records=1)
+    assert kept == read
+    assert [iou(kept[-1], i) for i in (1, 2)] == [1.0, 1.0]
+
+
+def test_where_motion_alone_follows_only_the_last_frame_will_do():
+    told = mask_prompt(20, 1), NOW
+    refused = answers(*told, drawn(LONG_AGO, 1), motion="only")[-1]
+    assert (refused.kind, "motion is 'only'" in refused.message) == (NoticeKind.REFUSED, True)
+    assert answers(*told, drawn(NOW, 1, box=box_of(1, 20)), motion="only")[-1].kind == NoticeKind.APPLIED
+
+
+def test_its_masks_may_cover_what_waits_for_the_next_frame():
+    old = replace(mask_prompt(0, 1), drawn_on=LONG_AGO)
+    waiting = replace(mask_prompt(0, 1), prompt_id="waiting", objects=(replace(mask_prompt(0, 1).objects[0], object_id=2),))
+    assert [a.kind for a in answers(NOW, waiting, old)[1:]] == [NoticeKind.APPLIED, NoticeKind.APPLIED]
 
 
 def test_a_picture_is_read_with_its_frame(tmp_path):

@@ -246,9 +246,9 @@ def test_a_broker_that_is_away_is_told_of_and_waited_for(servers, log):
 
 def test_a_member_without_partitions_asks_after_its_broker_too(log):
     bus = log.join()
-    bus._heard = 0.0
+    bus._looked = 0.0
     bus._look_around()
-    assert bus._heard > 0
+    assert bus._looked > 0
 
 
 def test_a_broker_that_does_not_answer_a_commit_is_not_waited_for_forever(servers, log):
