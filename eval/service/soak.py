@@ -39,6 +39,7 @@ from .verdict import Verdict, judge_log
 
 WORKERS = 2
 SAMPLE_S = 5.0
+MAX_LAG_S = 30.0  # of a frame, after which it is answered late, without masks
 DRAIN_S = 300.0  # for the last answers, after the last frame
 AGES_S = (30, 60, 110, 230)  # of a worker, at which its memory is compared; of two workers each lives for 240 s
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -256,7 +257,6 @@ def soak_command(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long they play.")] = 20,
     rate: Annotated[float, typer.Option(min=0.1, help="Frames a second of each; two workers answer about six in all on two cores.")] = 1,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two deaths of a worker.")] = 120,
-    max_lag_s: Annotated[float, typer.Option(min=0.1, help="Frames older than this are answered late, without masks.")] = 30,
     weights: Annotated[str, typer.Option(help="Checkpoint folder or hub id; nano is the shipped one.")] = "nano",
     out: Annotated[Path, typer.Option(help="Where samples.csv goes.")] = Path("out/soak"),
 ) -> None:
@@ -267,7 +267,7 @@ def soak_command(
     clip, prompt = read_clip()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
     with DevServers() as servers:
-        rig = Rig.on(servers, partitions=2 * streams, weights=weights, max_lag_s=max_lag_s)
+        rig = Rig.on(servers, partitions=2 * streams, weights=weights, max_lag_s=MAX_LAG_S)
         with Progress(*columns, console=console) as progress:
             task = progress.add_task("soaking", total=plan.seconds, note="")
 
