@@ -360,8 +360,10 @@ def test_a_partition_has_one_member_once_another_has_joined(broker_factory):
     with Polling(first, gained) as one, Polling(second) as other:
         if broker.shares:
             wait_until(lambda: len(other.held) == 2 and sorted([*one.held, *other.held]) == [0, 1, 2, 3])
+            assert not one.held.keys() & other.held.keys()
         else:
             wait_until(lambda: sorted(other.held) == [0, 1, 2, 3])
+            assert sorted(other.held) == [0, 1, 2, 3]
 
 
 def test_a_member_that_joins_reads_on_where_the_others_committed(broker_factory):
@@ -385,6 +387,7 @@ def test_a_member_that_joins_costs_the_others_no_record_of_what_they_keep(broker
     gained, records = poll_all(first, 3)
     with Polling(first, gained) as one, Polling(broker.join()) as other:
         wait_until(lambda: other.held and len({*records, *one.records, *other.records}) == 12)
+    assert {int(record.data) for record in (*records, *one.records, *other.records)} == set(range(12))
 
 
 def test_a_log_without_partitions_is_refused():

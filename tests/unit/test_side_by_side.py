@@ -71,6 +71,7 @@ def test_a_time_in_which_no_view_has_a_frame_is_cut_short(tmp_path):
 
 def test_without_a_frame_there_is_no_video_and_no_error(tmp_path):
     SideBySideSink(tmp_path / "o.mp4", {"ego": Shape(SIZE_HW, 10.0)}).close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_frame_that_is_no_picture_is_dark_and_one_that_is_gone_shows_its_masks(tmp_path):
