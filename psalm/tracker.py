@@ -165,9 +165,8 @@ def plan(state: TrackState, frame: Frame, rules: Rules) -> Request | None:
     """What the model is asked about a frame; None when its view knows no object, and no other view shows one.
 
     Regions: what is remembered of each object, then how objects look in other views that are looked for here (honest policy), then what was
-    drawn on this very frame. carried (honest policy): the previous masks
-    brought here by motion, or with motion off where they were; for an object prompted anew, what was drawn. Raises BadPrompt for
-    a waiting prompt that does not fit this frame, Undecodable.
+    drawn on this very frame. carried (honest policy): the previous masks brought here by motion, or with motion off where they were; for an
+    object prompted anew, what was drawn. Raises BadPrompt for a waiting prompt that does not fit this frame, Undecodable.
     """
     view = state.views.get(frame.key.view, ViewState())
     joined = rules.policy == "honest" and rules.motion != "only"
