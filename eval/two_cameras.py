@@ -23,11 +23,12 @@ from rich.console import Console
 
 from ..psalm.overlap import pair_iou
 from ..psalm.train.clip import CATEGORIES, COLOURS, PATTERNS
-from ..psalm.train.shapes import Part, body
-from ..psalm.train.textures import fractal, muted_stops, named_stops, patch, table
+from ..psalm.train.shapes import body
+from ..psalm.train.textures import named_stops, patch
 from ..stream import rle
 from ..stream.sinks import VideoWriter, write_label_map
 from ..stream.types import Frame, FrameKey, Mask, ObjectPrompt, Prompt, Proposals, Request
+from .tabletop import SHIFT, Thing, camera_matrix, draw_table, fixed, laid_over, project, warped
 
 SESSION, EGO, EXO = "scene", "ego", "exo"
 SIZES_HW = {EGO: (288, 384), EXO: (288, 512)}
@@ -37,25 +38,6 @@ STEP = 0.03  # table sides that a thing moves in a second
 LEAST_PX = 60  # of a thing that counts as visible
 TEXTURE_PX, TABLE_PX = 160, 768
 QUALITY = 95
-_SHIFT = 4  # fractional bits of cv2.fillPoly
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """Something on the table: its parts and their textures; where it is at first, and how it moves in a second, in table sides."""
-
-    parts: tuple[Part, ...]
-    textures: tuple[np.ndarray, ...]
-    place: np.ndarray
-    step: np.ndarray
-    radius: float
-    angle: float
-
-    def matrix(self, t_s: float) -> np.ndarray:
-        """Its own coordinates to the table's, float [3, 3]."""
-        x, y = self.place + self.step * t_s
-        c, s = self.radius * np.cos(self.angle), self.radius * np.sin(self.angle)
-        return np.array([[c, -s, x], [s, c, y], [0, 0, 1]])
 
 
 @cache
@@ -76,20 +58,15 @@ def things_of(seed: int) -> tuple[Thing, ...]:
 @cache
 def table_of(seed: int) -> np.ndarray:
     """What lies under the things, uint8 [S, S, 3]."""
-    rng = np.random.default_rng((seed, 1))
-    return cv2.applyColorMap((255 * fractal(rng, (TABLE_PX, TABLE_PX), 0.7)).astype(np.uint8), table(muted_stops(rng, 4)))
+    return draw_table(seed, TABLE_PX)
 
 
 def camera(seed: int, view: str, t_s: float) -> np.ndarray:
     """The table, 0..1 in x and y, to the pixels of a view: a homography, float [3, 3]."""
     rng = np.random.default_rng((seed, 2, view == EXO))
-    height, width = SIZES_HW[view]
     angle, phases, tilt = rng.uniform(-0.6, 0.6), rng.uniform(0, 6.3, 2), rng.normal(0, 0.25, 2)
     middle, seen = (0.5 + 0.08 * np.sin(0.8 * t_s + phases), 0.75) if view == EGO else ((0.5, 0.5), 1.0)
-    c, s = np.cos(angle), np.sin(angle)
-    lean = (0, 0) if view == EGO else tilt
-    turned = np.array([[c, -s, 0], [s, c, 0], [*lean, 1]]) @ np.array([[1, 0, -middle[0]], [0, 1, -middle[1]], [0, 0, 1]])
-    return np.array([[height / seen, 0, width / 2], [0, height / seen, height / 2], [0, 0, 1]]) @ turned
+    return camera_matrix(SIZES_HW[view], middle, seen, angle, (0, 0) if view == EGO else tilt)
 
 
 @lru_cache(maxsize=256)
@@ -97,30 +74,19 @@ def draw(seed: int, view: str, index: int) -> tuple[bytes, np.ndarray]:
     """A frame: the bytes of its JPEG, and the object id at every pixel, uint8 [H, W], 0: none; ids are the things' numbers, from 1."""
     height, width = SIZES_HW[view]
     seen = camera(seed, view, index / FPS)
-    picture = _warped(table_of(seed), seen / np.array([TABLE_PX, TABLE_PX, 1]), (height, width)).astype(np.float32)
+    picture = warped(table_of(seed), seen / np.array([TABLE_PX, TABLE_PX, 1]), (height, width)).astype(np.float32)
     labels = np.zeros((height, width), np.uint8)
     for number, thing in enumerate(things_of(seed), start=1):
         matrix = seen @ thing.matrix(index / FPS)
         for part, texture in zip(thing.parts, thing.textures, strict=True):
-            outline = (cv2.perspectiveTransform(part.outline[None].astype(float), matrix)[0] * (1 << _SHIFT)).round().astype(np.int32)
-            cover = cv2.fillPoly(np.zeros((height, width), np.uint8), [outline], 255, cv2.LINE_AA, _SHIFT)
-            filled = _warped(texture, matrix @ _laid_over(part.outline), (height, width))
+            outline = fixed(project(matrix, part.outline))
+            cover = cv2.fillPoly(np.zeros((height, width), np.uint8), [outline], 255, cv2.LINE_AA, SHIFT)
+            filled = warped(texture, matrix @ laid_over(texture, part.outline), (height, width))
             picture += cover[..., None] / np.float32(255) * (filled - picture)
             labels[cover > 127] = number
     gain = np.random.default_rng((seed, 3, view == EXO)).normal(1, 0.08, 3)
     bgr = cv2.cvtColor((picture * gain).clip(0, 255).astype(np.uint8), cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes(), labels
-
-
-def _warped(picture: np.ndarray, matrix: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    return cv2.warpPerspective(picture, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _laid_over(outline: np.ndarray) -> np.ndarray:
-    """Texture pixels to the outline's coordinates: the square laid over its box, float [3, 3]."""
-    low, high = outline.min(axis=0), outline.max(axis=0)
-    zoom = (high - low).max() / TEXTURE_PX
-    return np.array([[zoom, 0, low[0]], [0, zoom, low[1]], [0, 0, 1]])
 
 
 @dataclass(frozen=True)

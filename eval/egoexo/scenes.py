@@ -23,17 +23,17 @@ import typer
 from rich.progress import track
 
 from ...psalm.train.clip import CATEGORIES, COLOURS, PATTERNS
-from ...psalm.train.shapes import Part, body
-from ...psalm.train.textures import fractal, muted_stops, named_stops, patch, table
+from ...psalm.train.shapes import body
+from ...psalm.train.textures import named_stops, patch
 from ...stream import rle
 from ...stream.coco import rle_json
+from ..tabletop import SHIFT, Thing, camera_matrix, draw_table, fixed, laid_over, project, warped
 from .lz_string import compress
 
 EGO = "aria01_214-1"
 STEP = 30  # frames between two pictures: one a second
 LEAST_SHARE = 3e-4  # of a camera's pixels; smaller things are not annotated
 _CLOTH = (92, 84, 78)  # RGB of who stands before a camera
-_SHIFT = 4  # fractional bits of cv2.fillPoly
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +58,6 @@ CAMERAS = (Camera(EGO, (1408, 1408), 2, turns=1), Camera("cam01", (2160, 3840), 
 LOW = Camera("cam03", (1080, 1920), 4)  # lower than 1408 px: the official tool saves no picture of it
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """Something on the table: its parts with their textures, where it is at frame 0 (x, y in table sides), how it moves in a second."""
-
-    name: str
-    parts: tuple[Part, ...]
-    patches: tuple[np.ndarray, ...]
-    place: np.ndarray
-    step: np.ndarray
-    radius: float
-    angle: float
-
-    def matrix(self, second: float) -> np.ndarray:
-        """Its own coordinates to the table's, float [3, 3]."""
-        x, y = self.place + self.step * second
-        c, s = self.radius * np.cos(self.angle), self.radius * np.sin(self.angle)
-        return np.array([[c, -s, x], [s, c, y], [0, 0, 1]])
-
-
 @dataclass(frozen=True)
 class Scene:
     """One take. cameras: the ego camera first."""
@@ -91,24 +72,18 @@ class Scene:
     @cached_property
     def table(self) -> np.ndarray:
         """What lies under the things, uint8 [S, S, 3]."""
-        rng = np.random.default_rng((self.seed, 1))
-        grey = (255 * fractal(rng, (1024, 1024), 0.7)).astype(np.uint8)
-        return cv2.applyColorMap(grey, table(muted_stops(rng, 4)))
+        return draw_table(self.seed, 1024)
 
     def view(self, camera: Camera, frame: int) -> np.ndarray:
         """The table, 0..1 in x and y, to the upright full picture of a camera: a homography, float [3, 3]."""
         rng = np.random.default_rng((self.seed, 2, self.cameras.index(camera)))
-        height, width = camera.full_hw
         if camera.turns:  # worn: near, and wandering over the table
             rates, phases = rng.uniform(0.3, 0.8, 2), rng.uniform(0, 6.3, 2)
             middle, seen = 0.5 + 0.18 * np.sin(rates * frame / STEP + phases), rng.uniform(0.5, 0.7)
             angle, tilt = rng.normal(0, 0.3), rng.normal(0, 0.08, 2)
         else:
             middle, seen, angle, tilt = rng.uniform(0.35, 0.65, 2), rng.uniform(0.6, 1.0), rng.normal(0, 0.15), rng.normal(0, 0.25, 2)
-        c, s = np.cos(angle), np.sin(angle)
-        centred = np.array([[c, -s, 0], [s, c, 0], [*tilt, 1]]) @ np.array([[1, 0, -middle[0]], [0, 1, -middle[1]], [0, 0, 1]])
-        zoom = height / seen
-        return np.array([[zoom, 0, width / 2], [0, zoom, height / 2], [0, 0, 1]]) @ centred
+        return camera_matrix(camera.full_hw, middle, seen, angle, tilt)
 
     def hidden(self, camera: Camera, frame: int, size_hw: tuple[int, int]) -> slice:
         """The columns of an upright picture in which somebody stands before the camera; none of a worn one."""
@@ -123,18 +98,18 @@ class Scene:
         labels = np.zeros(upright, np.uint8)
         for number, thing in enumerate(self.things, start=1):
             for part in thing.parts:
-                cv2.fillPoly(labels, [_fixed(_project(view @ thing.matrix(frame / STEP), part.outline))], number, cv2.LINE_8, _SHIFT)
+                cv2.fillPoly(labels, [fixed(project(view @ thing.matrix(frame / STEP), part.outline))], number, cv2.LINE_8, SHIFT)
         labels[:, self.hidden(camera, frame, upright)] = 0
         return np.ascontiguousarray(np.rot90(labels, camera.turns))
 
     def picture(self, camera: Camera, frame: int) -> np.ndarray:
         """The stored picture, RGB uint8 [H, W, 3]."""
         view, (height, width) = self._scaled(camera, frame, camera.picture_hw)
-        shown = _warped(self.table, view @ np.diag([1 / len(self.table), 1 / len(self.table), 1]), (height, width)).astype(np.float32)
+        shown = warped(self.table, view @ np.diag([1 / len(self.table), 1 / len(self.table), 1]), (height, width)).astype(np.float32)
         for thing in self.things:
             matrix = view @ thing.matrix(frame / STEP)
-            for part, texture in zip(thing.parts, thing.patches, strict=True):
-                _paint(shown, _project(matrix, part.outline), texture, matrix @ _laid_over(texture, part.outline))
+            for part, texture in zip(thing.parts, thing.textures, strict=True):
+                _paint(shown, project(matrix, part.outline), texture, matrix @ laid_over(texture, part.outline))
         shown[:, self.hidden(camera, frame, (height, width))] = _CLOTH
         gain = np.random.default_rng((self.seed, 3, self.cameras.index(camera))).normal(1, 0.08, 3)
         return np.ascontiguousarray(np.rot90((shown * gain).clip(0, 255).astype(np.uint8), camera.turns))
@@ -160,13 +135,10 @@ def draw_scene(seed: int, frames: int, traps: bool = False) -> Scene:
 def _thing(rng: np.random.Generator, number: int, place: np.ndarray) -> Thing:
     category, colour, pattern = str(rng.choice(CATEGORIES)), str(rng.choice(list(COLOURS))), str(rng.choice(PATTERNS))
     parts = tuple(body(rng, category))
-    patches = tuple(patch(rng, pattern, named_stops(rng, colour, pattern), 160) for _ in parts)
+    textures = tuple(patch(rng, pattern, named_stops(rng, colour, pattern), 160) for _ in parts)
     step = rng.normal(0, 0.02, 2)
-    return Thing(f"{category}_{number}", parts, patches, place + rng.normal(0, 0.03, 2), step, rng.uniform(0.05, 0.13), rng.uniform(0, 6.3))
-
-
-def _project(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return cv2.perspectiveTransform(points[None].astype(np.float64), matrix)[0]
+    place = place + rng.normal(0, 0.03, 2)
+    return Thing(parts, textures, place, step, rng.uniform(0.05, 0.13), rng.uniform(0, 6.3), f"{category}_{number}")
 
 
 def _paint(shown: np.ndarray, points: np.ndarray, texture: np.ndarray, matrix: np.ndarray) -> None:
@@ -177,25 +149,10 @@ def _paint(shown: np.ndarray, points: np.ndarray, texture: np.ndarray, matrix: n
     if left >= right or top >= bottom:
         return
     cover = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(cover, [_fixed(points - (left, top))], 255, cv2.LINE_AA, _SHIFT)
-    filled = _warped(texture, np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]]) @ matrix, cover.shape)
+    cv2.fillPoly(cover, [fixed(points - (left, top))], 255, cv2.LINE_AA, SHIFT)
+    filled = warped(texture, np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]]) @ matrix, cover.shape)
     place = shown[top:bottom, left:right]
     place += cover[..., None] / np.float32(255) * (filled - place)
-
-
-def _warped(picture: np.ndarray, matrix: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    return cv2.warpPerspective(picture, matrix, size_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def _fixed(points: np.ndarray) -> np.ndarray:
-    return (points * (1 << _SHIFT)).round().astype(np.int32)
-
-
-def _laid_over(texture: np.ndarray, outline: np.ndarray) -> np.ndarray:
-    """Texture pixels to the outline's coordinates: the square laid over its box, float [3, 3]."""
-    low, high = outline.min(axis=0), outline.max(axis=0)
-    zoom = (high - low).max() / len(texture)
-    return np.array([[zoom, 0, low[0]], [0, zoom, low[1]], [0, 0, 1]])
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
