@@ -2,7 +2,7 @@
 
 Loops a video to 3,000 frames, runs `psalm-stream run` on it as a process of its own, and reports its resident memory after 200 frames and
 at the end, with how often the objects were seen or carried. Within a frame tensors of tens of megabytes come and go: each figure is the
-median of the samples of a hundred frames.
+median of the samples of a hundred frames, with the least and the most of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def loop_video(video: str, frames: int, out: Path) -> None:
 
 
 def watch(command: list[str], masks: Path) -> list[tuple[int, float]]:
-    """Run a command; (masks written, resident megabytes), sampled every second until it ends."""
+    """Run a command; (masks written, resident megabytes), sampled ten times a second until it ends."""
     seen: list[tuple[int, float]] = []
     process = psutil.Popen(command)
     while process.poll() is None:
@@ -47,7 +47,7 @@ def watch(command: list[str], masks: Path) -> list[tuple[int, float]]:
             seen.append((written, process.memory_info().rss / 2**20))
         except psutil.NoSuchProcess:
             break
-        time.sleep(1)
+        time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return seen
@@ -66,13 +66,18 @@ def main() -> None:
         rss = watch([program, "run", str(looped), "--out", str(results), "--no-overlay", *prompts], results / "masks")
         answers = [json.loads(line) for line in (results / "masks.jsonl").read_text().splitlines()]
     last = rss[-1][0]
-    early, late = (median(mb for n, mb in rss if start <= n < start + WINDOW) for start in (EARLY, last - WINDOW + 1))
+    early, late = (sorted(mb for n, mb in rss if start <= n < start + WINDOW) for start in (EARLY, last - WINDOW + 1))
     statuses = {i: Counter(o["status"] for a in answers for o in a["objects"] if o["object_id"] == i) for i in _ids(answers)}
     console = Console()
-    console.print(f"resident memory: {early:.0f} MB after {EARLY} frames, {late:.0f} MB after {last}: {late - early:+.0f} MB")
+    console.print(f"resident memory after {EARLY} frames: {_spread(early)}; after {last}: {_spread(late)}")
+    console.print(f"growth: {median(late) - median(early):+.0f} MB")
     for object_id, counts in statuses.items():
         there = (counts["seen"] + counts["carried"]) / len(answers)
         console.print(f"object {object_id}: seen or carried on {there:.1%} of {len(answers)} frames {dict(counts)}")
+
+
+def _spread(megabytes: list[float]) -> str:
+    return f"{median(megabytes):.0f} MB ({megabytes[0]:.0f} to {megabytes[-1]:.0f})"
 
 
 def _ids(answers: list[dict]) -> list[int]:

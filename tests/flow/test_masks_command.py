@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import av
@@ -36,16 +38,24 @@ def cluster(servers):
     return cluster
 
 
-def started(cluster, *flags, **how):
+@contextmanager
+def started(cluster, *flags):
+    """The command as a process that hears Ctrl-C even when these tests are a background job, and does not outlive its test."""
     environment = os.environ | {"PSALM_KAFKA": cluster.servers, "PSALM_TOPIC_PREFIX": cluster.prefix, "COLUMNS": "200"}
     command = [PROGRAM, "masks", "--session", "s", *map(str, flags)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def call(cluster, *flags, code=0):
     """stdout and stderr of a call that must end with `code`."""
-    process = started(cluster, *flags)
-    out, err = process.communicate(timeout=DEADLINE_S)
+    with started(cluster, *flags) as process:
+        out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == code, err
     assert "Traceback" not in err
     return out, err
@@ -164,12 +174,12 @@ def test_a_frame_larger_than_any_picture_is_not_painted_and_said(cluster, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_end_a_follower_leaves_readable_files(cluster, tmp_path, number):
     answered(cluster, *map(masks, range(3)))
-    process = started(cluster, "--follow", "--view", "main", "--out", tmp_path / "out", "--overlay", tmp_path / "o.mp4")
-    until_there_are(3, tmp_path / "out" / "masks", "*.png", process)
-    answered(cluster, masks(3))
-    until_there_are(4, tmp_path / "out" / "masks", "*.png", process)
-    process.send_signal(number)
-    _, err = process.communicate(timeout=DEADLINE_S)
+    with started(cluster, "--follow", "--view", "main", "--out", tmp_path / "out", "--overlay", tmp_path / "o.mp4") as process:
+        until_there_are(3, tmp_path / "out" / "masks", "*.png", process)
+        answered(cluster, masks(3))
+        until_there_are(4, tmp_path / "out" / "masks", "*.png", process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
     assert "stopped" in err
     assert len(video_of(tmp_path / "o.mp4")[1]) == 4
@@ -178,10 +188,10 @@ def test_asked_to_end_a_follower_leaves_readable_files(cluster, tmp_path, number
 
 def test_a_follower_ends_by_itself_when_its_session_has(cluster):
     answered(cluster, masks(0), notice(NoticeKind.ENDED, view=None), masks(1))  # the session began anew
-    process = started(cluster, "--follow", "--json")
-    assert [json.loads(process.stdout.readline()).get("index") for _ in range(3)] == [0, None, 1]
-    answered(cluster, masks(2), notice(NoticeKind.ENDED, view=None))
-    out, err = process.communicate(timeout=DEADLINE_S)
+    with started(cluster, "--follow", "--json") as process:
+        assert [json.loads(process.stdout.readline()).get("index") for _ in range(3)] == [0, None, 1]
+        answered(cluster, masks(2), notice(NoticeKind.ENDED, view=None))
+        out, err = process.communicate(timeout=DEADLINE_S)
     assert [json.loads(line).get("index") for line in out.splitlines()] == [2, None]
     assert process.returncode == 0, err
 
