@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import pairwise
 
 import numpy as np
 
@@ -235,13 +235,24 @@ def _check_tracked(state: TrackState, prompt: Prompt, ids: Sequence[int]) -> Non
 
 
 def _check_disjoint(pending: tuple[ObjectPrompt, ...]) -> None:
-    masks = [(p.object_id, decode(p.shape.rle)) for p in pending if isinstance(p.shape, Mask)]
-    for (one, mask), (two, other) in combinations(masks, 2):
-        if mask.shape != other.shape:
-            raise BadPrompt(f"mask prompts of objects {one} and {two} are {mask.shape} and {other.shape}; send both at the frame's size")
-        shared = int((mask & other).sum())
-        if shared:
-            raise BadPrompt(f"mask prompts of objects {one} and {two} share {shared} pixels, expected none; give each pixel to one")
+    masks = [p for p in pending if isinstance(p.shape, Mask)]
+    for one, two in pairwise(masks):
+        sizes = one.shape.rle.size_hw, two.shape.rle.size_hw
+        if sizes[0] != sizes[1]:
+            raise BadPrompt(
+                f"mask prompts of objects {one.object_id} and {two.object_id} are {sizes[0]} and {sizes[1]}; send both at the frame's size"
+            )
+    owner = None  # of each pixel: two decoded masks are never held together
+    for prompt in masks:
+        mask = decode(prompt.shape.rle)
+        owner = np.zeros(mask.shape, np.uint8) if owner is None else owner
+        ids, pixels = np.unique(owner[mask], return_counts=True)
+        for one, shared in zip(ids.tolist(), pixels.tolist(), strict=True):
+            if one:
+                raise BadPrompt(
+                    f"mask prompts of objects {one} and {prompt.object_id} share {shared} pixels, expected none; give each pixel to one"
+                )
+        owner[mask] = prompt.object_id
 
 
 def _known(view: ViewState, elsewhere: Collection[int] = ()) -> tuple[ObjectState, ...]:

@@ -20,6 +20,8 @@ from .errors import BadConfig, Fenced
 FRAMES = "frames"
 MASKS = "masks"
 STATE = "state"
+LARGEST_ANSWER, LARGEST_STATE = 4 << 20, 32 << 20  # bytes of a record
+ENVELOPE = 16 << 10  # bytes, at most, of what stands around a record's data
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .bus import Record
+from .bus import LARGEST_STATE, Record
 from .codec import SCHEMA
 from .errors import BadConfig, BadRecord, BusFailed, Fenced
 
@@ -27,7 +27,8 @@ except ModuleNotFoundError as error:
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 10.0  # of one answer; a rebalance waits longer by itself
-LARGEST_RECORD = 32 << 20  # a topic's own max.message.bytes is what refuses a record
+LARGEST_RECORD = LARGEST_STATE  # a topic's own max.message.bytes is what refuses a record
+LONGEST_KEY = 1024  # bytes; every answer to a record repeats its key
 TOPIC_NAME = re.compile(r"[\w.-]*", re.ASCII)
 
 PROPERTIES = {
@@ -277,9 +278,9 @@ def headers(kind: str) -> list[tuple[str, bytes]]:
 
 
 def record_of(topic: str, message: object) -> Record:
-    """A record as the client read it from a topic of ours; a key that is no text counts as none."""
+    """A record as the client read it from a topic of ours; a key that is no text, or longer than any name, counts as none."""
     try:
-        key = (message.key or b"").decode()
+        key = (message.key or b"").decode() if len(message.key or b"") <= LONGEST_KEY else ""
     except UnicodeDecodeError:
         key = ""
     kind = next((value or b"" for name, value in message.headers if name == "kind"), b"").decode(errors="replace")

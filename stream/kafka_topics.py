@@ -9,9 +9,9 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
-from .bus import FRAMES, MASKS, STATE
+from .bus import FRAMES, LARGEST_ANSWER, LARGEST_STATE, MASKS, STATE
 from .errors import BadConfig, BusFailed
-from .kafka_client import LARGEST_RECORD, Cluster, named_errors, settings_of
+from .kafka_client import Cluster, named_errors, settings_of
 
 INGEST = "ingest"
 POSITIONS = "positions"
@@ -30,8 +30,8 @@ TOPICS: dict[str, dict[str, object]] = {
         "retention.bytes": 4 << 30,  # per partition
         "segment.bytes": 256 << 20,
     },
-    MASKS: {"cleanup.policy": "delete", "max.message.bytes": LARGEST_PICTURE, "retention.ms": 7 * 24 * HOUR_MS},
-    STATE: COMPACTED | {"max.message.bytes": LARGEST_RECORD},  # a session's pictures: two of every object
+    MASKS: {"cleanup.policy": "delete", "max.message.bytes": LARGEST_ANSWER, "retention.ms": 7 * 24 * HOUR_MS},
+    STATE: COMPACTED | {"max.message.bytes": LARGEST_STATE},  # a session's pictures: two of every object
     # A camera moves on ten times a second, and its heir reads what is left: soon compacted, the marks of transactions soon gone too.
     POSITIONS: COMPACTED | {"segment.bytes": 4 << 20, "delete.retention.ms": 60_000},
 }

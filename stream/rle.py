@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from .errors import BadInput
+from .pictures import MAX_PIXELS
 from .types import Rle
 
 _MAX_DIGITS = 8  # 5 bits each: runs up to 2**39 pixels, and no overflow of int64
@@ -45,6 +46,8 @@ def _runs(rle: Rle) -> np.ndarray:
     one the sign; from the fourth run on, the difference to the run before the previous one.
     """
     height, width = rle.size_hw
+    if height * width > MAX_PIXELS:  # a run-length of a few bytes may not make a worker ask for gigabytes
+        raise BadInput(f"run-length is of {height} x {width} pixels, expected at most {MAX_PIXELS:,} in all; send the mask smaller")
     digits = np.frombuffer(rle.counts, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero((digits & 32) == 0)
     if height < 1 or width < 1 or not len(digits) or digits.min() < 0 or digits.max() > 63 or last[-1:].tolist() != [len(digits) - 1]:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..psalm.tracker import Rules, anchored, on_its_picture, plan, prompted, settle, with_known_picture, without_misfits
-from ..stream.bus import Record
-from ..stream.codec import End, unpack
+from ..stream.bus import ENVELOPE, LARGEST_ANSWER, Record
+from ..stream.codec import End, pack, unpack
 from ..stream.errors import BadInput, BadRecord, Undecodable
 from ..stream.types import Frame, FrameStatus, MaskFrame, Notice, NoticeKind, Prompt, Proposals, Request, TrackState
+
+LONGEST_TEXT = 1000  # characters
 
 
 class Model(Protocol):
@@ -96,13 +98,15 @@ class Answerer:
                 case Notice():
                     step.answer = replace(message, record=_place(record))
         except BadInput as error:
-            step.answer = Notice(NoticeKind.REFUSED, record.key, None, None, str(error), _place(record))
+            step.answer = Notice(NoticeKind.REFUSED, record.key, None, None, _shortened(str(error)), _place(record))
         return step
 
     def _message(self, record: Record) -> Frame | Prompt | End | Notice:
         """What the record says. Raises BadRecord for one that has no business here."""
         if not record.key:
-            raise BadRecord("record has no key, expected its session as UTF-8; set it, so that a session's records stay in order")
+            raise BadRecord(
+                "record has no key, or none that is a name, expected its session in UTF-8; set it: it keeps a session's records in order"
+            )
         home = self.partition_of(record.key)
         if record.partition != home:
             raise BadRecord(
@@ -132,7 +136,7 @@ class Answerer:
             with timed([step], "decode"):
                 frame.pixels()
         except Undecodable as error:
-            step.answer = self._without_masks(frame, FrameStatus.UNDECODABLE, str(error))
+            step.answer = self._without_masks(frame, FrameStatus.UNDECODABLE, _shortened(str(error)))
             return
         with timed([step], "plan"):
             step.frame = frame
@@ -179,6 +183,21 @@ def _end(step: Answered, view: str | None) -> None:
     step.answer = Notice(NoticeKind.ENDED, step.record.key, view, None, "", _place(step.record))
     left = {name: state for name, state in step.state.views.items() if name != view}
     step.state = None if view is None else replace(step.state, views=left)
+
+
+def packed_answer(step: Answered) -> bytes:
+    """The bytes of a step's answer. One that the log does not take becomes a notice that says so; the state stays what it is after it."""
+    data = pack(step.answer)
+    if len(data) > LARGEST_ANSWER - ENVELOPE:
+        said = f"its answer takes {len(data):,} bytes, the log takes {LARGEST_ANSWER - ENVELOPE:,}; send smaller or smoother masks"
+        step.answer = Notice(NoticeKind.REFUSED, step.record.key, None, None, said, _place(step.record))
+        data = pack(step.answer)
+    return data
+
+
+def _shortened(text: str) -> str:
+    """What an error says, without most of a large value it may quote."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} ..."
 
 
 def _place(record: Record) -> tuple[str, int, int]:

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..psalm.tracker import Rules
-from ..stream.bus import MASKS, STATE, Bus, Claim, Polled, Record
+from ..stream.bus import ENVELOPE, LARGEST_STATE, MASKS, STATE, Bus, Claim, Polled, Record
 from ..stream.codec import Kind, kind_of, pack, unpack
 from ..stream.errors import BadRecord, StoreLost
 from ..stream.store import StateVersion, Store
 from ..stream.types import TrackState
-from .answering import Answered, Answerer, Model
+from .answering import Answered, Answerer, Model, packed_answer
 from .heap import give_back
 from .rebuild import Rebuild
 from .settings import Settings
@@ -28,7 +28,7 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 TRIMMED_EVERY = 8  # records
 POLL_S = 0.2  # a poll waits no longer for the first record
-LAST_TURNS = 0.3  # weight of the newest turn in the running mean of seconds a record
+LAST_TURNS = 0.3  # weight of the newest turn in a running mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class SegmentWorker:
         self.states: dict[str, TrackState] = {}  # as committed; the least recently changed first
         self.changes: dict[str, Change] = {}  # of this turn
         self.steps: list[Answered] = []  # of this turn
-        self.record_s = 0.0  # running mean
+        self.record_s = 0.0  # of one that asks the model, running mean
         self.untrimmed = 0  # records since memory was given back
         self.failed = False  # the last turn did
         self.on_commit: Callable[[Sequence[Answered]], None] = lambda steps: None
@@ -79,7 +79,7 @@ class SegmentWorker:
                 began = time.monotonic()
                 for batch in one_a_session(polled.records, self.settings.batch_size):
                     self._answer(batch)
-                self._pace((time.monotonic() - began) / len(polled.records))
+                self._pace(time.monotonic() - began)
                 self._checkpoint(polled.records)
                 self._trim(len(polled.records))
         except BaseException:
@@ -98,9 +98,14 @@ class SegmentWorker:
         affordable = self.settings.turn_budget_s / self.record_s if self.record_s else self.settings.turn_records
         return max(1, min(self.settings.turn_records, int(affordable)))
 
-    def _pace(self, record_s: float) -> None:
-        """The checkpoint does not count: it costs a turn the same whatever its length, and a slow one must not make the turns shorter."""
-        self.record_s = record_s if not self.record_s else (1 - LAST_TURNS) * self.record_s + LAST_TURNS * record_s
+    def _pace(self, answering_s: float) -> None:
+        """The checkpoint does not count: it costs a turn the same whatever its length, and a slow one must not make the turns shorter.
+
+        Nor do records that ask nothing of the model: after many of those a turn would take more frames than it has time for.
+        """
+        if asked := sum(step.request is not None for step in self.steps):
+            record_s = answering_s / asked
+            self.record_s = record_s if not self.record_s else (1 - LAST_TURNS) * self.record_s + LAST_TURNS * record_s
 
     def _trim(self, records: int) -> None:
         self.untrimmed += records
@@ -143,7 +148,8 @@ class SegmentWorker:
         steps = self.answerer.answer(batch, self._state)
         self.steps += steps
         for step in steps:
-            self.bus.publish(MASKS, step.record, kind_of(step.answer), pack(step.answer))
+            data = packed_answer(step)
+            self.bus.publish(MASKS, step.record, kind_of(step.answer), data)
             if step.changed:
                 self._change(step)
 
@@ -177,7 +183,7 @@ class SegmentWorker:
         for partition, claim in following.items():
             self.store.prepare(self.claims[partition], claim, self._versions(partition, packed))
         for session, change in self.changes.items():
-            if change.keep:
+            if change.keep and self._fits(session, packed[session]):
                 self.bus.publish(STATE, change.record, Kind.TRACK_STATE, packed[session])
         self.bus.commit(list(following.values()))
         self.claims |= following
@@ -189,6 +195,14 @@ class SegmentWorker:
             del self.states[session]
         self.on_commit(self.steps)
         self.changes, self.steps = {}, []
+
+    def _fits(self, session: str, state: bytes | None) -> bool:
+        """Whether the log takes a state. Without its snapshot a session is repeated from the one before, as long as its frames are kept."""
+        if state is not None and len(state) > LARGEST_STATE - ENVELOPE:
+            said = f"its state takes {len(state):,} bytes, the log takes {LARGEST_STATE - ENVELOPE:,}"
+            log.warning("no snapshot of session %r: %s; send smaller pictures", session, said)
+            return False
+        return True
 
     def _versions(self, partition: int, packed: Mapping[str, bytes | None]) -> Mapping[str, StateVersion]:
         return {

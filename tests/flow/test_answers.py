@@ -4,14 +4,15 @@ from dataclasses import replace
 from io import BytesIO
 from types import SimpleNamespace
 
+import msgpack
 import numpy as np
 import pytest
 from PIL import Image
 from psalm_stream.psalm.tracker import Rules
-from psalm_stream.stream.bus import MemoryBus, MemoryLog
+from psalm_stream.stream.bus import ENVELOPE, MemoryBus, MemoryLog
 from psalm_stream.stream.codec import End, kind_of, pack, unpack
 from psalm_stream.stream.store import MemoryStore
-from psalm_stream.stream.types import Box, FrameKey, MaskFrame, Notice, NoticeKind, ObjectPrompt, Prompt
+from psalm_stream.stream.types import Box, FrameKey, Mask, MaskFrame, Notice, NoticeKind, ObjectPrompt, Prompt, Rle
 from psalm_stream.workers.segment import SegmentWorker
 from psalm_stream.workers.settings import Settings
 from scene import DriftSegmenter, frames, mask_prompt
@@ -54,6 +55,10 @@ def jpeg_header(width, height):
     return small[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + small[at + 4 :]
 
 
+def ask(shape):
+    return Prompt(A[1].key, "p", (ObjectPrompt(1, shape),))
+
+
 POISON = {
     "random bytes": (("a", "frame", np.random.default_rng(0).bytes(999), 0), "refused", "msgpack"),
     "no bytes": (("a", "frame", None, 0), "refused", "0 bytes"),
@@ -65,6 +70,11 @@ POISON = {
     "an answer": (("a", "mask_frame", pack(MaskFrame(A[1].key, 0, (1, 1), "ok", (), "")), 0), "refused", "its own topic"),
     "no picture": (replace(A[1], data=b"\xff\xd8 no picture"), "undecodable", "frame a/main/1"),
     "half a picture": (replace(A[1], data=A[1].data[:40]), "undecodable", "frame a/main/1"),
+    "a mask of 10^8 pixels": (ask(Mask(Rle((10_000, 10_000), b"0"))), "refused", "10000 x 10000"),
+    "a mask of gigabytes in few bytes": (ask(Mask(Rle((2**20, 2**18), b"PPPPPPPQ"))), "refused", "1048576 x 262144"),
+    "a schema version of megabytes": (("a", "frame", msgpack.packb({"v": bytes(3 << 20)}), 0), "refused", "schema version b'"),
+    "a view of megabytes": (replace(A[1], key=replace(A[1].key, view="v" * (3 << 20)), data=b""), "undecodable", "frame a/vvv"),
+    "news of megabytes": (Notice(NoticeKind.GAP, "a", None, None, "n" * ((4 << 20) - 9000)), "refused", "bytes, the log takes"),
     "a header of 10^8 pixels": (replace(A[1], data=jpeg_header(10_000, 10_000)), "undecodable", "10000 x 10000"),
     "a picture of another size": (replace(A[1], size_hw=(5, 5)), "undecodable", "(5, 5)"),
     "a correction of an unknown object": (replace(mask_prompt(1, 2, session="a"), correct=True), "refused", "object 2 is not tracked"),
@@ -174,6 +184,14 @@ def test_a_turn_takes_no_more_records_than_it_has_time_for():
     assert service.worker.turn() == 1
 
 
+def test_a_state_larger_than_the_log_takes_is_not_written_there_and_said(monkeypatch, caplog):
+    monkeypatch.setattr("psalm_stream.workers.segment.LARGEST_STATE", ENVELOPE + 100)
+    service = Service()
+    assert said(service.answers(mask_prompt(0, 1, session="a"), A[0])) == ["applied", "ok"]
+    assert service.log.states == [{}]
+    assert "no snapshot of session 'a': its state takes" in caplog.text
+
+
 def test_a_slow_commit_does_not_make_the_turns_shorter(monkeypatch):
     class SlowBus(MemoryBus):
         clock_s = 0.0
@@ -185,7 +203,17 @@ def test_a_slow_commit_does_not_make_the_turns_shorter(monkeypatch):
     service = Service(turn_budget_s=2.5, turn_records=100)
     service.worker.bus = bus = SlowBus(service.log)
     monkeypatch.setattr("psalm_stream.workers.segment.time", SimpleNamespace(monotonic=lambda: bus.clock_s))
+    service.answers(mask_prompt(0, 1, session="a"))
     for frame in A:
         service.log.append("frames", "a", "frame", pack(frame))
     service.worker.record_s = 1.0
     assert [service.worker.turn() for _ in range(3)] == [2, 3, 1]
+
+
+def test_records_that_ask_nothing_of_the_model_do_not_make_the_turns_longer(monkeypatch):
+    service = Service(turn_budget_s=2.0, turn_records=100)
+    clock = iter(range(1000))
+    monkeypatch.setattr("psalm_stream.workers.segment.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    service.worker.record_s = 1.0
+    service.answers(*B)  # nobody named anything in b
+    assert service.worker.record_s == 1.0
