@@ -19,7 +19,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.partitioner.default import murmur2
 
 from .bus import FRAMES, MASKS, STATE, Claim, Polled, Record
-from .errors import BusFailed, Fenced, LogLost
+from .errors import BadConfig, Fenced, LogLost
 from .kafka_client import Cluster, Producer, headers, named_errors, record_of
 from .kafka_endings import OFFSETS, SOURCE, end_for_others, open_producer
 from .kafka_reads import end_of_all, end_offset, ends, first_offset, read
@@ -50,7 +50,8 @@ class Member:
 
 
 class KafkaBus:
-    """See Bus. Every method but `hold`, `publish` and `recover` raises BusFailed; `poll` also LogLost."""
+    """See Bus. Every method but `hold`, `publish` and `recover` raises BusFailed; `poll` also LogLost, and BadConfig when the number of
+    partitions is not what it was at the start."""
 
     def __init__(self, cluster: Cluster, member: Member) -> None:
         self.cluster, self.member = cluster, member
@@ -249,7 +250,7 @@ class KafkaBus:
             return ()
         self._membership = self._consumer.group_metadata()
         if (count := self._count_partitions()) != self._partitions:
-            raise BusFailed(
+            raise BadConfig(
                 f"topic {self._frames} has {count} partitions, {self._partitions} when this worker started, so sessions change their "
                 "partition; stop the sources, let the workers answer what is left, and start all with new topics (topic prefix)"
             )

@@ -85,7 +85,8 @@ class Stop:
 def serve(settings: Settings, model: Model, stop: Stop, health_port: int) -> None:
     """Answer `frames` until `stop` is asked.
 
-    Raises BadConfig for settings or topics that cannot work, and what the clients raise when Kafka or Redis is not to be reached at start.
+    Raises BadConfig for settings or topics that cannot work, at any time, and what the clients raise when Kafka or Redis is not to be
+    reached at start.
     """
     at = Connection.of(settings)
     if problems := check_topics(at.cluster):
@@ -110,6 +111,8 @@ def _turn_until(stop: Stop, worker: SegmentWorker, flow: Flow, metrics: Metrics)
     while not stop.asked:
         try:
             worker.turn()
+        except BadConfig:  # trying again mends nothing
+            raise
         except Exception as error:  # a turn has no side effects: whatever broke it, the next one starts from what is committed
             flow.bad(error)
             metrics.failures.labels(type(error).__name__).inc()

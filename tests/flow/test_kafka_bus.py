@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka_log import DEADLINE_S, SESSION_S, KafkaLog, gain, poll_until, read
-from psalm_stream.stream.errors import BadRecord, BusFailed, Fenced, LogLost, PsalmStreamError
+from psalm_stream.stream.errors import BadConfig, BadRecord, BusFailed, Fenced, LogLost, PsalmStreamError
 from psalm_stream.stream.kafka_bus import KafkaBus, Member
 from psalm_stream.stream.kafka_client import headers, named_errors, open_cluster
 
@@ -455,7 +455,7 @@ def test_a_changed_number_of_partitions_stops_a_worker(log):
     with closing(log.cluster.admin()) as admin:
         admin.create_partitions({log.cluster.topic("frames"): 3})
     bus._consumer._cluster.request_update()  # it asks by itself every five minutes
-    with pytest.raises(BusFailed, match="has 3 partitions, 1 when"):
+    with pytest.raises(BadConfig, match="has 3 partitions, 1 when"):
         poll_until(bus, lambda *_: log.append("a", "frame", b"1", partition=0))
 
 
