@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     turn_budget_s: float = Field(2.0, gt=0, description="Seconds a checkpoint may be away; a turn takes the records it has time for")
     cached_sessions: int = Field(64, ge=0, description="Sessions whose state is kept unpacked between turns")
     snapshot_every: int = Field(50, ge=1, description="Frames of a session between two snapshots of its state in the log")
-    max_lag_s: float | None = Field(None, gt=0, description="Live frames older than this are answered late, without masks; unset: never")
+    max_lag_s: float = Field(30.0, gt=0, description="Seconds after which a live frame is answered late, without masks; inf: never")
 
 
 def read_settings(**flags: object) -> Settings:
