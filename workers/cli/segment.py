@@ -27,9 +27,13 @@ def segment_worker_command(
     device: Annotated[str | None, knob("device", "DEVICE")] = None,
     dtype: Annotated[str | None, knob("dtype", "float32|float16|bfloat16")] = None,
     threads: Annotated[int | None, knob("threads", "N")] = None,
+    official_rounding: Annotated[bool | None, knob("official_rounding")] = None,
+    sampled_regions: Annotated[bool | None, knob("sampled_regions")] = None,
     batch_size: Annotated[int | None, knob("batch_size", "N")] = None,
     max_lag_s: Annotated[float | None, knob("max_lag_s", "SECONDS")] = None,
     turn_budget_s: Annotated[float | None, knob("turn_budget_s", "SECONDS")] = None,
+    turn_records: Annotated[int | None, knob("turn_records", "N")] = None,
+    cached_sessions: Annotated[int | None, knob("cached_sessions", "N")] = None,
     snapshot_every: Annotated[int | None, knob("snapshot_every", "FRAMES")] = None,
     health_port: Annotated[
         int, typer.Option(metavar="PORT", min=0, max=65535, help="Port of /healthz, /readyz and /metrics; 0: a free one, logged.")
