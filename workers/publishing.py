@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
 from ..stream.capture import Capture, Dropped, Gap, Item, Over, Shot, pauses
@@ -27,6 +27,7 @@ BATCH_ITEMS = 16  # of a transaction
 BATCH_S = 0.1  # a transaction waits no longer for more
 MAX_AHEAD = 64  # offsets that a file may be ahead of what is answered in its partition
 LOOK_S = 0.2  # between two looks whether to stop
+OPENING = threading.BoundedSemaphore(8)  # most sources of a partition are over: that is found out by a few at a time
 PREDECESSOR_S = 5.0  # to let go, for the one that ran this source before in this process
 
 
@@ -77,8 +78,11 @@ class SourceRun:
         waits = pauses()
         while not self._stopped.is_set():
             try:
-                with closing(SourceLog(self.cluster, self.session, self.view)) as out:
-                    self._publish(out)
+                with ExitStack() as stack:
+                    with OPENING:
+                        out = stack.enter_context(closing(SourceLog(self.cluster, self.session, self.view)))
+                        found = out.position()
+                    self._publish(out, found)
                 return
             except PsalmStreamError as error:
                 again_s = next(waits)
@@ -88,9 +92,8 @@ class SourceRun:
                 log.exception("source %s/%s failed and starts again in %.1f s", self.session, self.view, again_s)
             self._stopped.wait(again_s)
 
-    def _publish(self, out: SourceLog) -> None:
+    def _publish(self, out: SourceLog, found: Position) -> None:
         """From the committed position to the end of the run. Raises BusFailed, Fenced."""
-        found = out.position()
         if self.wanted is None:
             if found.run:
                 over = found.done and found.connection == 0  # a file: its end is said already
