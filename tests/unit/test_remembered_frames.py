@@ -6,8 +6,15 @@ import pytest
 from psalm_stream.psalm.features import FRAMES_A_VIEW, VIEWS, FeatureCache, identity
 from psalm_stream.psalm.model import ImageFeatures
 from psalm_stream.psalm.names import to_official
+from psalm_stream.psalm.tracker import Rules
 from psalm_stream.psalm.weights import load
+from psalm_stream.stream.codec import digest
+from psalm_stream.stream.sources import open_source
 from psalm_stream.stream.types import Frame, FrameKey, Region, Regions, Request
+from psalm_stream.workers.demo import draw
+from psalm_stream.workers.pipeline import Embedded
+from psalm_stream.workers.prompt_flags import PromptFlags, prompts
+from psalm_stream.workers.settings import Settings
 from tiny_checkpoint import CONFIG, random_state, write
 
 SIZE_HW = (24, 32)
@@ -31,6 +38,32 @@ def test_an_anchor_outlasts_any_number_of_frames_between(segmenter):
     for current in frames:
         segmenter.segment([Request(current, Regions((Region(1, frames[0], WHOLE),)))])
     assert len(passes) == len(frames)
+
+
+class Forgetful:
+    """The shipped model, whose cache is emptied before some calls. forgot: how often."""
+
+    def __init__(self, inner, share):
+        self.inner, self.digest, self.share, self.random, self.forgot = inner, inner.digest, share, np.random.default_rng(5), 0
+
+    def segment(self, requests):
+        if self.random.random() < self.share:
+            self.inner._remembered = FeatureCache()
+            self.forgot += 1
+        return self.inner.segment(requests)
+
+
+def test_a_cache_that_is_emptied_at_random_frames_gives_the_same_bits_as_a_warm_one(tmp_path):
+    video, mask = draw(tmp_path)
+    named = prompts(PromptFlags(masks=(str(mask),)).parse(), "s")
+
+    def answers(model):
+        with open_source(str(video), session="s", limit=12) as clip:
+            return [digest(answer) for _, answer in Embedded(model, Rules(), Settings()).answer(clip, named)]
+
+    cold = Forgetful(load("nano"), share=0.5)
+    assert answers(cold) == answers(Forgetful(load("nano"), share=0.0))
+    assert cold.forgot >= 4
 
 
 def test_a_busy_session_does_not_push_out_the_anchor_of_another(segmenter):
