@@ -8,6 +8,7 @@ partition is read again from what is committed. Connections and errors are kafka
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -25,12 +26,15 @@ from .kafka_endings import OFFSETS, SOURCE, end_for_others, open_producer
 from .kafka_reads import end_of_all, end_offset, ends, first_offset, read
 from .kafka_topics import POSITIONS
 
+log = logging.getLogger(__name__)
+
 JOIN_S = 10.0  # of waiting for a rebalance to end, beyond what a poll may wait for records
 SLICE_S = 0.1  # of a poll, after which it looks whether the group has changed
 ALL = 1 << 30  # records of one poll of the client: what it has taken apart of a partition does not come back after a pause (3.0.12)
 UNDECIDED_S = 0.5  # for a committed offset that a transaction may still change; the next poll asks again
 UNREAD_BYTES = 4 << 20  # of a partition, after which no more is fetched
 FETCH_WAIT_S = 0.2  # of the broker for records; what else is asked on that connection waits as long
+TOLD_EVERY_S = 60.0  # of a partition whose log is lost
 CLOSE_S = 2.0
 
 
@@ -69,6 +73,7 @@ class KafkaBus:
         self._looked = time.monotonic()  # around
         self._taken_over: float | None = None  # when partitions were, whose last owner's transactions are not looked after yet
         self._ends: dict[TopicPartition, int] = {}  # of the committed records, when last asked for
+        self._told = -TOLD_EVERY_S  # when a partition's lost log was
         self._undecided: dict[int, float] = {}  # partitions whose committed offset is awaited, and since when
         self._producer: Producer | None = None
         self._consumer = cluster.consumer(
@@ -199,7 +204,7 @@ class KafkaBus:
         self._news = False
         if not self._gained and not self._lost:
             return None
-        gained = [claim for partition in sorted(self._gained) if (claim := self._claim(partition))]
+        gained = self._claimable()
         lost, self._lost = self._lost & self._claims.keys(), set()
         for partition in lost:
             del self._claims[partition]
@@ -209,6 +214,21 @@ class KafkaBus:
             self._gained.discard(claim.partition)
             self._consumer.seek(self._at(claim.partition), claim.offset)
         return Polled(tuple(gained), tuple(sorted(lost))) if gained or lost else None
+
+    def _claimable(self) -> list[Claim]:
+        """The claims of the partitions gained, but for those that must wait. Raises LogLost when that leaves nothing to go on with."""
+        found, gone = [], None
+        for partition in sorted(self._gained):
+            try:
+                found += [claim] if (claim := self._claim(partition)) else []
+            except LogLost as error:
+                gone = error
+        if gone is not None and not found and self._claims.keys() <= self._gained:
+            raise gone
+        if gone is not None and time.monotonic() > self._told + TOLD_EVERY_S:
+            self._told = time.monotonic()
+            log.error("%s; the other partitions go on", gone)
+        return found
 
     def _claim(self, partition: int) -> Claim | None:
         """What is committed for a partition; None: not decided yet. Raises LogLost."""

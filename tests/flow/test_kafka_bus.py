@@ -402,6 +402,23 @@ def test_records_deleted_before_they_were_answered_are_named(log):
     assert heir.earliest(0) == 5
 
 
+def test_a_partition_whose_records_were_deleted_does_not_keep_the_others_from_going_on(servers, caplog):
+    with closing(KafkaLog(servers.kafka.address, partitions=2)) as log:
+        for _ in range(6):
+            log.append("a", "frame", b"0", partition=0)
+        first = log.join()
+        claim = gain(first, 2)[0]
+        (record, *_) = read(first, 1)[1]
+        answer(first, claim, record)
+        first.close()
+        delete_before(log, 5)
+        heir = log.join()
+        assert gain(heir).keys() == {1}
+        log.append("b", "frame", b"1", partition=1)
+        assert [record.data for record in read(heir, 1)[1]] == [b"1"]
+        assert "offsets 1 to 4 were deleted" in caplog.text
+
+
 def test_records_deleted_under_a_reader_are_named(log):
     for number in range(6):
         log.append("a", "frame", b"%d" % number)
