@@ -25,6 +25,7 @@ from .metrics import ObjectScore, Score, Statistic, average, highest_id, score_f
 RECORD = "results.json"
 FORMAT = 1
 LONGEST_IN_8_BITS = 256  # scored frames up to which the official decay is right
+WITHOUT_FUSION = "fusion-not-used"  # how the digest of an ObjectRelator checkpoint ends, here and behind a broker
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,9 @@ class Results:
             f"{len(self.sequences)} of the {data['listed']} sequences of set {data['set']}: not the score of the set.": len(self.sequences)
             != data["listed"],
             "Weights nano: the small model that is shipped for trying things out.": made.get("weights") == "nano",
+            "An ObjectRelator checkpoint, fusion not used: its PSALM part alone made the masks.": str(made.get("weights_digest")).endswith(
+                WITHOUT_FUSION
+            ),
             "Followed by the workers behind the broker: policy, motion and precision are as these were started.": made.get("bus")
             is not None,
             "Masks found in the folder: how they were made is not known here.": not made,

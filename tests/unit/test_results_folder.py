@@ -25,6 +25,7 @@ from psalm_stream.eval.davis.results import (
     write_results,
 )
 from psalm_stream.eval.davis.scorer_bench import copy_first_masks, largest_difference
+from psalm_stream.psalm.weights import FUSION_NOT_USED
 from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.sinks import write_label_map
 from test_metrics import toy_run
@@ -203,6 +204,7 @@ ABOUT = {"root": "d", "layout": 2017, "set": "val", "listed": 1, "limit": None}
         ({"listed": 30}, {"policy": "honest"}, 9, "1 of the 30 sequences of set val"),
         ({}, {"policy": "honest", "weights": "nano"}, 9, "shipped for trying things out"),
         ({}, {"policy": "honest", "bus": "kafka://h:1"}, 9, "as these were started"),
+        ({}, {"policy": "honest", "weights_digest": "1f-rounded-fusion-not-used"}, 9, FUSION_NOT_USED),
         ({}, {}, 9, "how they were made is not known"),
         ({}, {"policy": "honest"}, 259, "official decay keeps its quarter edges in 8 bits"),
     ],

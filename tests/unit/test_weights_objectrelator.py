@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
 import torch
+from psalm_stream.eval.pictures.drawn import PICTURES, SHAPES, write_benchmark
+from psalm_stream.psalm.model import Psalm
 from psalm_stream.psalm.names import is_loaded, to_official
 from psalm_stream.psalm.weights import inspect, load
 from psalm_stream.stream.errors import BadWeights
@@ -81,3 +84,15 @@ def test_the_command_counts_the_fusion(tmp_path, state):
     assert shown.exit_code == 0
     assert "ObjectRelator's fusion, predictor.fuse_model.* (3 tensors)" in shown.output
     assert "fits" in shown.output
+
+
+@pytest.mark.parametrize(("more", "remarks"), [(FUSION, ["fusion not used"]), ({}, None)])
+def test_the_scores_of_a_benchmark_of_pictures_remark_it(more, remarks, tmp_path):
+    torch.manual_seed(0)
+    weights = write(tmp_path, to_official(Psalm(CONFIG).state_dict(), CONFIG) | more)
+    write_benchmark(tmp_path / "drawn", 1)
+    asked = [tmp_path / "drawn" / SHAPES, tmp_path / "drawn" / PICTURES, "--out", tmp_path / "out", "--prompt", "box", "--weights", weights]
+    shown = CliRunner().invoke(app, ["eval", "interactive", *map(str, asked), "--limit", "1"])
+    assert shown.exit_code == 0, shown.output
+    assert ("note fusion not used" in shown.output) == bool(remarks)
+    assert json.loads((tmp_path / "out" / "scores.json").read_text()).get("remarks") == remarks

@@ -164,6 +164,7 @@ def _evaluate(path: Path, asking: Asking, out_dir: Path, limit: int | None, sett
     if settings.weights == "nano":
         say.print(NANO_NOTE, soft_wrap=True)
     model = load_model(settings)
+    remarks = tuple(getattr(model, "remarks", ()))
     asked = {"questions": path.name, "prompt": asking.prompt, "generalized": asking.generalized, "limit": limit}
     _begin(out_dir, {"asked": asked, "settings": settings.model_dump(), "weights_digest": model.digest, "versions": versions()})
     predictions = out_dir / PREDICTIONS
@@ -179,7 +180,9 @@ def _evaluate(path: Path, asking: Asking, out_dir: Path, limit: int | None, sett
         raise typer.Exit(INTERRUPTED) from None
     found = score_answers(questions, read_answers(predictions), model.config.image_size if asking.prompt else None)
     show_referring(found, gref=asking.generalized)
-    (out_dir / SCORES).write_text(referring_json(found) + "\n")
+    for remark in remarks:
+        say.print(f"[yellow]note[/] {escape(remark)}", soft_wrap=True)
+    (out_dir / SCORES).write_text(referring_json(found, remarks) + "\n")
     say.print(f"results in [bold]{escape(str(out_dir))}[/]", soft_wrap=True)
 
 

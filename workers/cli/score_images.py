@@ -7,7 +7,7 @@ it does something that it should not, the second has the figure without it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -191,11 +191,11 @@ def show_referring(found: BothScores, gref: bool) -> None:
     _show(figures, samples, False, beside)
 
 
-def referring_json(found: BothScores) -> str:
-    """The same figures, and all others, as one JSON object; null for what is not defined."""
+def referring_json(found: BothScores, remarks: Sequence[str] = ()) -> str:
+    """The same figures, and all others, as one JSON object; null for what is not defined. remarks: what must be known, if anything."""
     columns = {name: asdict(getattr(found, name)) for name in ("official", "corrected")}
     plain = {name: {k: None if v != v else v for k, v in column.items()} for name, column in columns.items()}
-    return json.dumps(plain | {"dropped": found.dropped})
+    return json.dumps(plain | {"dropped": found.dropped} | ({"remarks": list(remarks)} if remarks else {}))
 
 
 def _panoptic(found: PanopticScore, per_category: bool, as_json: bool) -> None:
