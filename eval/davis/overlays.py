@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ...stream.errors import Undecodable
 from ...stream.paint import INK, PALETTE
+from ...stream.pictures import decode_rgb, displayed_size
 from .metrics import Score
 
 WIDTH = 640
@@ -43,14 +45,15 @@ def telling_frames(scores: np.ndarray) -> dict[str, int]:
 
 
 def picture(image: Path | None, truth: np.ndarray, answer: np.ndarray) -> str:
-    """A frame as a data URI of a JPEG at most WIDTH wide. truth, answer: label maps uint8 [H, W]; without an image on grey."""
+    """A frame as a data URI of a JPEG at most WIDTH wide. truth, answer: label maps uint8 [H, W].
+
+    Without an image, or with one that cannot be decoded, on grey.
+    """
     height, width = truth.shape
     scale = min(1.0, WIDTH / width)
     size = round(width * scale), round(height * scale)
-    canvas = np.full((size[1], size[0], 3), 96, np.uint8)
-    if image is not None:
-        with Image.open(image) as opened:
-            canvas = cv2.resize(np.array(opened.convert("RGB")), size, interpolation=cv2.INTER_AREA)
+    pixels = None if image is None else _pixels(image)
+    canvas = np.full((size[1], size[0], 3), 96, np.uint8) if pixels is None else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     truth, answer = (cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST) for labels in (truth, answer))
     for object_id in _ids(answer):
         mask = answer == object_id
@@ -59,6 +62,15 @@ def picture(image: Path | None, truth: np.ndarray, answer: np.ndarray) -> str:
     for object_id in _ids(truth):
         _outline(canvas, truth == object_id, ((4, INK), (2, TRUTH)))
     return _jpeg_uri(canvas)
+
+
+def _pixels(image: Path) -> np.ndarray | None:
+    """The picture as the tracker saw it, RGB uint8 [H, W, 3], upright by its EXIF; None for one that it could not decode."""
+    data = image.read_bytes()
+    try:
+        return decode_rgb(data, displayed_size(data))
+    except Undecodable:
+        return None
 
 
 def _ids(labels: np.ndarray) -> Sequence[int]:

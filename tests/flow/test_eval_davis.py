@@ -324,6 +324,14 @@ def test_masks_of_any_method_are_scored_by_one_command(root, tmp_path):
     assert dataset_of(job.davis) == json.loads((tmp_path / "out/results.json").read_text())["dataset"]
 
 
+def test_the_csvs_are_there_although_the_report_cannot_be_written(root, tmp_path):
+    run_whole(evaluation(root, tmp_path / "out"))
+    (tmp_path / "out/report.html").mkdir()
+    result = command("score", "davis", root, tmp_path / "out")
+    assert (result.exit_code, "cannot be written" in said(result)) == (2, True)
+    assert (tmp_path / "out/per-sequence_results-val.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -293,6 +293,11 @@ def test_the_command_evaluates_both_directions_with_their_remarks_and_the_scorer
     assert scored.exit_code == 0, scored.output
     assert json.loads((tmp_path / "scored" / "results.json").read_text())["official"] == told["official"]
 
+    (out / "report.html").unlink()
+    (out / "report.html").mkdir()
+    shown = command("eval", "egoexo", root, "--out", out, "--protocol", "both", "--limit", 1, "--weights", weights)
+    assert (shown.exit_code, "cannot be written" in shown.output) == (2, True)
+
 
 def test_without_relations_predictions_are_made_and_not_scored(trapped, weights, tmp_path):
     bare = tmp_path / "bare"

@@ -119,3 +119,29 @@ def test_a_large_frame_is_shown_smaller_and_a_missing_one_on_grey():
 def test_void_in_the_truth_is_not_outlined():
     shown = opened(picture(None, block((50, 50), (10, 40), (10, 40), 255), block((50, 50), (0, 0), (0, 0))))
     assert np.abs(shown - 96).max() < 4
+
+
+def noise(path, orientation=1):
+    """A JPEG of noise."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(128, 256, (200, 300, 3), np.uint8)
+    Image.fromarray(pixels).save(path, quality=90, exif=exif)
+    return path
+
+
+def shown_alone(path, size_hw):
+    nothing = block(size_hw, (0, 0), (0, 0))
+    return opened(picture(path, nothing, nothing))
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_picture_that_was_cut_off_is_shown_on_grey(kept, tmp_path):
+    path = noise(tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    assert np.abs(shown_alone(path, (200, 300)) - 96).max() < 4
+
+
+def test_a_picture_is_shown_upright_as_the_tracker_saw_it(tmp_path):
+    lying, upright = (shown_alone(noise(tmp_path / f"{n}.jpg", n), hw) for n, hw in ((1, (200, 300)), (6, (300, 200))))
+    assert np.abs(np.rot90(lying, -1) - upright).mean() < 12

@@ -143,7 +143,8 @@ def score_egoexo_command(
         say.print(official_table(scored))
         _notes(results, say)
         if out_dir is not None:
-            write_results(out_dir, results)
+            with _writable(out_dir):
+                write_results(out_dir, results)
             say.print(f"results.json and pairs.csv in [bold]{escape(str(out_dir))}[/]", soft_wrap=True)
 
 
@@ -216,8 +217,9 @@ def _conclude(job: Job, protocols: Sequence[str], told: Mapping[str, Any], remar
     if "objectrelator" in protocols:
         theirs = {d: totals({take.uid: sample_scores(job, take, d) for take in job.data.takes}) for d in job.directions}
     results = Results(told, job.method, [*remarks, *_undecodable(official)], official, theirs, ms)
-    write_results(job.out, results)
-    page = write_page(job, results)
+    with _writable(job.out):
+        write_results(job.out, results)
+        page = write_page(job, results)
     for table in (*([official_table(official)] if official else []), *([objectrelator_table(theirs)] if theirs else [])):
         say.print(table)
     _notes(results, say)
@@ -237,8 +239,18 @@ def _official(job: Job, say: Console) -> tuple[dict[str, Direction], list[float]
         ms += took
         for direction, part in parts.items():
             by_direction[direction][take.uid] = part
-    write_predictions(job.out / PREDICTIONS, by_direction)
+    with _writable(job.out):
+        write_predictions(job.out / PREDICTIONS, by_direction)
     return (_scored(job.data.takes, by_direction, say) if job.data.scorable else {}), ms
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Say in words that the results folder cannot be written. Raises BadConfig."""
+    try:
+        yield
+    except OSError as error:
+        raise BadConfig(f"--out {folder} cannot be written ({error}); make it writable or choose another, and repeat the call") from error
 
 
 def _scored(takes: Sequence, by_direction: Mapping[str, Mapping], say: Console) -> dict[str, Direction]:

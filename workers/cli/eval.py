@@ -261,8 +261,8 @@ def _conclude(results: Results, davis: Davis, folder: Path, say: Console) -> Non
 
     try:
         write_results(folder, results)
-        report = write_report(folder, results, davis)
         csvs = write_csvs(folder, results)
+        report = write_report(folder, results, davis)
     except OSError as error:
         raise BadConfig(f"{folder} cannot be written ({error}); the report lies beside the masks: put these where it can") from error
     say.print(scores_table(results))
