@@ -1,7 +1,7 @@
 """Several inputs as the views of one session: opened together, their frames in one order, that of their capture times.
 
-So what is read does not depend on how fast an input is. For inputs that can be waited for; cameras that must not wait for one another are
-published each by itself (kafka_sources.py), and the log orders them. What views tell each other is psalm/cross_view.py's.
+So what is read does not depend on how fast an input is. For inputs that can be waited for. Cameras must not wait for one another and are
+refused: they are published each by itself (kafka_sources.py), and the log orders them. What views tell each other is psalm/cross_view.py's.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ class Views:
 def open_views(views: Sequence[View], *, session: str, limit: int | None = None) -> Views:
     """Open every view of a session; at most `limit` frames of each.
 
-    Raises SourceFailed, naming the view, and BadConfig for a mixture of live inputs and others: a file's clock starts at 0, that of a
-    camera is the host's.
+    Raises SourceFailed, naming the view, and BadConfig for a live one.
     """
     with ExitStack() as stack:
         sources: dict[str, Source] = {}
@@ -82,16 +81,16 @@ def open_views(views: Sequence[View], *, session: str, limit: int | None = None)
                 sources[view.name] = stack.enter_context(open_source(view.url, session=session, view=view.name, limit=limit))
             except SourceFailed as failed:
                 raise SourceFailed(f"view {view.name}: {failed}") from failed
-        check_clocks(sources)
+        refuse_live(sources)
         stack.pop_all()
     return Views(views, sources)
 
 
-def check_clocks(sources: Mapping[str, Source]) -> None:
-    """Raise BadConfig unless all views are live, or none is."""
+def refuse_live(sources: Mapping[str, Source]) -> None:
+    """Raise BadConfig for a live view: a silent one would stop all others, and nothing connects it anew."""
     live = [name for name, source in sources.items() if source.live]
-    if live and len(live) < len(sources):
-        waiting = next(name for name in sources if name not in live)
+    if live:
         raise BadConfig(
-            f"view {live[0]} is live and view {waiting} is not: no clock joins them; run files with files, cameras with cameras"
+            f"view {live[0]} is live, expected videos or folders: views are read in step, and a silent one would stop the others; stream "
+            f"each by `psalm-stream ingest URL --session S --view {live[0]}` to segment workers, which share objects between views too"
         )

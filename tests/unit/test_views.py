@@ -8,7 +8,7 @@ import pytest
 from psalm_stream.stream.errors import BadConfig, SourceFailed
 from psalm_stream.stream.sinks import VideoWriter
 from psalm_stream.stream.sources import FOLDER_FPS, Source
-from psalm_stream.stream.views import View, Views, check_clocks, open_views
+from psalm_stream.stream.views import View, Views, open_views, refuse_live
 from psalm_stream.workers.view_flags import read_inputs, read_views
 
 STEP_NS = 1e9 / FOLDER_FPS
@@ -83,15 +83,18 @@ def test_an_input_that_cannot_be_opened_is_named_with_its_view(folder):
         open_views([View("ego", folder("a", 2)), View("exo", "nowhere.mp4")], session="s")
 
 
-@pytest.mark.parametrize("lives", [(True, True), (False, False)])
-def test_views_that_are_all_live_or_all_files_have_a_clock_in_common(lives):
-    check_clocks({str(n): Source(25.0, None, (8, 8), live, iter(()), lambda: None) for n, live in enumerate(lives)})
+def some_source(live):
+    return Source(25.0, None, (8, 8), live, iter(()), lambda: None)
 
 
-def test_a_live_view_and_a_file_are_refused_for_no_clock_joins_them():
-    film, door = (Source(25.0, None, (8, 8), live, iter(()), lambda: None) for live in (False, True))
-    with pytest.raises(BadConfig, match="view door is live and view film is not"):
-        check_clocks({"film": film, "door": door})
+def test_views_that_are_all_files_are_read_together():
+    refuse_live({str(n): some_source(live=False) for n in range(2)})
+
+
+@pytest.mark.parametrize("other", [True, False])
+def test_a_live_view_is_refused_with_the_way_to_run_it(other):
+    with pytest.raises(BadConfig, match=r"view door is live, expected .*ingest URL --session S --view door` to segment workers"):
+        refuse_live({"film": some_source(live=False), "door": some_source(live=True), "other": some_source(other)})
 
 
 def test_closing_closes_every_view_also_when_one_of_them_fails_to(folder):
