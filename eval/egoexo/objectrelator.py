@@ -18,6 +18,7 @@ from ...psalm.official_policy import pick_distinct
 from ...psalm.overlap import disjoint
 from ...psalm.postprocess import official_ground_truth
 from ...psalm.preprocess import geometry, pad_mask
+from ...stream.errors import BadInput
 from ...stream.rle import decode
 from ...stream.types import Proposals
 from ..davis.metrics import boundary_f
@@ -103,6 +104,18 @@ def stored_mask(take: Take, name: str, camera: str, frame: int) -> np.ndarray | 
     found = take.mask(name, camera, frame)
     shrink = EGO_SHRINK if is_ego(camera) else EXO_SHRINK
     return None if found is None else resized(decode(found), (found.size_hw[0] // shrink, found.size_hw[1] // shrink))
+
+
+def refuse_other_size(take: Take, question: Question, picture_hw: tuple[int, int]) -> None:
+    """Raise BadInput when the asked picture is not as much smaller than its masks as ObjectRelator's tool makes it."""
+    stored_hw = stored_mask(take, question.names[0], question.target, question.frame).shape
+    if stored_hw != tuple(picture_hw):
+        (height, width), (h, w) = stored_hw, picture_hw
+        raise BadInput(
+            f"take {take.uid}: picture {question.frame} of {question.target} is {w} x {h}, ObjectRelator's evaluation expects {width} x "
+            f"{height}, 1/{EGO_SHRINK} of an ego camera's masks and 1/{EXO_SHRINK} of others; process the take again by its tool, or use "
+            "--protocol official"
+        )
 
 
 def score_question(take: Take, question: Question, proposals: Proposals, side: int) -> SampleScore:

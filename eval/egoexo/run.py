@@ -21,7 +21,7 @@ from ...workers.answering import Model
 from ...workers.run import refuse_results
 from .ask import Question, Views, decide, missing_pictures, questions, resized
 from .data import SCORING_SIDE, DataRoot, Take, read_object, scoring_size
-from .objectrelator import ObjectScore, SampleScore, samples, score_question
+from .objectrelator import ObjectScore, SampleScore, refuse_other_size, samples, score_question
 from .predictions import Answer, answer_json, no_answer, take_json
 
 METHOD, ANSWERS, OBJECTRELATOR, PREDICTIONS = "run.json", "answers", "objectrelator", "predictions.json"
@@ -212,6 +212,7 @@ def score_samples(job: Job, take: Take, direction: str, model: Model) -> Iterato
     with job.samples(take, direction).open("a", buffering=1) as kept:
         for question in waiting_samples(job, take, direction):
             request, _ = views.request(question)
+            refuse_other_size(take, question, request.frame.size_hw)
             (found,) = model.segment([request])
             score = score_question(take, question, found, model.config.image_size)
             kept.write(json.dumps({"frame": question.frame, "score": asdict(score)}) + "\n")

@@ -13,8 +13,10 @@ from psalm_stream.eval.davis.metrics import boundary_f
 from psalm_stream.eval.egoexo.ask import Question
 from psalm_stream.eval.egoexo.data import DataRoot, Take
 from psalm_stream.eval.egoexo.objectrelator import ObjectScore, SampleScore, evaluated_truth, samples, score_sample, stored_mask, totals
+from psalm_stream.eval.egoexo.run import Job, score_samples
 from psalm_stream.stream import rle
 from psalm_stream.stream.coco import rle_json
+from psalm_stream.stream.errors import BadInput
 from psalm_stream.stream.types import Proposals
 
 EGO_BOX, EXO_BOX = ((100, 200), (100, 200)), ((100, 150), (200, 280))
@@ -133,6 +135,18 @@ def test_the_truth_of_the_iou_went_through_the_network_s_square_and_is_not_quite
     assert 0 < (made != true).mean() < 0.6
     big = np.stack([cv2.resize(MASKS[0].view(np.uint8), (160, 120), interpolation=cv2.INTER_NEAREST).view(bool)])
     assert np.array_equal(evaluated_truth(big, 160), big)  # nothing is resized
+
+
+def test_a_picture_of_another_size_than_its_tool_makes_is_refused_before_the_model_is_asked(tmp_path):
+    for camera, size_hw in {EGO: (704, 704), EXO: (270, 480)}.items():
+        (tmp_path / "t" / camera).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "t" / camera / "0.jpg"), np.zeros((*size_hw, 3), np.uint8))
+    take = take_of(cup={EGO: [0], EXO: [0]})
+    job = Job(DataRoot(tmp_path, (take,), True), tmp_path, ("ego-exo",), 1, None, {})
+    job.samples(take, "ego-exo").parent.mkdir(parents=True)
+    said = r"take t: picture 0 of cam01 is 480 x 270, .* expects 960 x 540, .* use --protocol official"
+    with pytest.raises(BadInput, match=said):
+        list(score_samples(job, take, "ego-exo", None))
 
 
 # -- averages ---------------------------------------------------------------------------------------------------------
