@@ -17,7 +17,7 @@ import numpy as np
 from ...psalm.honest_policy import DUPLICATE_IOU, TOP_QUERIES, TRUSTED_SCORE
 from ...psalm.overlap import best_distinct, pair_iou, stack
 from ...psalm.tracker import Rules, settle
-from ...stream.errors import BadInput
+from ...stream.errors import BadInput, Undecodable
 from ...stream.pictures import displayed_size
 from ...stream.rle import area, decode
 from ...stream.types import Frame, FrameKey, Proposals, Region, Regions, Request, TrackState
@@ -118,7 +118,13 @@ class Views:
             data = path.read_bytes()
         except OSError as error:
             raise BadInput(f"{path} cannot be read ({error.strerror}); process the take again, or use --allow-missing") from error
-        frame = Frame(FrameKey(self.take.uid, camera, index), index * 1_000_000_000 // FPS, False, displayed_size(data), data)
+        try:
+            frame = Frame(FrameKey(self.take.uid, camera, index), index * 1_000_000_000 // FPS, False, displayed_size(data), data)
+            frame.pixels()  # kept for the model, and judged here, where its path is known
+        except Undecodable as error:
+            raise BadInput(
+                f"{path} cannot be decoded ({error}); process the take again, or take it away and use --allow-missing"
+            ) from error
         if not self._turns(camera):
             return frame
         pixels = self._turned(camera, frame.pixels())
@@ -189,11 +195,10 @@ def _best_left(proposals: Proposals, rows: Sequence[int], taken: np.ndarray) -> 
 
 
 def missing_pictures(data: DataRoot, take: Take, directions: Sequence[str]) -> dict[str, list[int]]:
-    """The frames of each camera that are to be asked with and have no picture."""
+    """The frames of each camera that are to be asked with and have no picture, or an empty file for one."""
     wanted: Mapping[str, set[int]] = defaultdict(set)
     for question in questions(take, directions):
         wanted[question.query].add(question.frame)
         wanted[question.target].add(question.frame)
-    there = {camera: {path.name for path in (data.root / take.uid / camera).glob("*.jpg")} for camera in wanted}
-    lacking = {camera: sorted(f for f in frames if f"{f}.jpg" not in there[camera]) for camera, frames in wanted.items()}
+    lacking = {camera: sorted(f for f in frames if not data.has_picture(take.uid, camera, f)) for camera, frames in wanted.items()}
     return {camera: frames for camera, frames in lacking.items() if frames}

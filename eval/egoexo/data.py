@@ -215,6 +215,11 @@ class DataRoot:
         """Where a picture belongs."""
         return self.root / take / camera / f"{frame}.jpg"
 
+    def has_picture(self, take: str, camera: str, frame: int) -> bool:
+        """Whether a picture is there; an empty file, as a full disk leaves them, is none."""
+        path = self.picture(take, camera, frame)
+        return path.is_file() and path.stat().st_size > 0
+
 
 def open_root(root: Path, split: str, relations: Path | None, names: Sequence[str] = (), limit: int | None = None) -> DataRoot:
     """The takes of a split, or those named by uid or take name; of each only its first `limit` frames if given.

@@ -79,7 +79,7 @@ def samples(data: DataRoot, take: Take, direction: str) -> list[Question]:
     query, target = cameras if direction == "ego-exo" else cameras[::-1]
     shared = [name for name in take.objects if query in take.masks[name] and target in take.masks[name]]
     reference = max(shared, key=lambda name: len(take.masks[name][query]))
-    frames = sorted(frame for frame in take.masks[reference][query] if data.picture(take.uid, target, frame).is_file())
+    frames = sorted(frame for frame in take.masks[reference][query] if data.has_picture(take.uid, target, frame))
     asked = [(frame, tuple(n for n in shared if _shown(take, n, query, frame) and _shown(take, n, target, frame))) for frame in frames]
     return [Question(query, target, frame, names) for frame, names in asked if names]
 

@@ -203,7 +203,7 @@ def predictions(job: Job, take: Take) -> tuple[dict[str, dict[str, object]], lis
 def waiting_samples(job: Job, take: Take, direction: str) -> list[Question]:
     """The samples of a take that ObjectRelator would evaluate and that have no score yet."""
     done = {line["frame"] for line in read_lines(job.samples(take, direction))}
-    return [q for q in samples(job.data, take, direction) if q.frame not in done and job.data.picture(take.uid, q.query, q.frame).is_file()]
+    return [q for q in samples(job.data, take, direction) if q.frame not in done and job.data.has_picture(take.uid, q.query, q.frame)]
 
 
 def score_samples(job: Job, take: Take, direction: str, model: Model) -> Iterator[int]:

@@ -123,6 +123,20 @@ def test_missing_pictures_are_listed_by_camera(data):
         Views(data, cup_take()).frame(EXO, 60)
 
 
+def test_an_empty_file_is_a_missing_picture(data):
+    data.picture("take-1", EXO, 60).write_bytes(b"")
+    assert missing_pictures(data, cup_take(), ("ego-exo",)) == {EXO: [60]}
+
+
+@pytest.mark.parametrize("kept", [100, 0.5])
+def test_a_picture_that_was_cut_off_is_named_by_its_path(kept, data):
+    path = data.picture("take-1", EXO, 60)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: kept if kept > 1 else int(kept * len(whole))])
+    with pytest.raises(BadInput, match=r"take-1/cam01/60\.jpg cannot be decoded .*; process the take again"):
+        Views(data, cup_take()).frame(EXO, 60)
+
+
 # -- turned pictures --------------------------------------------------------------------------------------------------
 
 
