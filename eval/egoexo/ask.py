@@ -83,13 +83,15 @@ class Views:
         An object whose mask is null or empty is not asked for. Raises BadInput for a picture that is not there or does not fit its masks.
         """
         target, query = self.frame(question.target, question.frame), self.frame(question.query, question.frame)
+        if (asked_hw := self.take.size_hw(question.target)) is not None:
+            self._check_aspect(question.target, question.frame, asked_hw, self._stored_hw(target))
         ids = {name: number for number, name in enumerate(self.take.objects, start=1)}
         regions = []
         for name in question.names:
             found = self.take.mask(name, question.query, question.frame)
             if found is not None and area(found):
-                stored_hw = query.size_hw[::-1] if self._turns(question.query) else query.size_hw
-                self._check_aspect(question, found.size_hw, stored_hw)
+                stored_hw = self._stored_hw(query)
+                self._check_aspect(question.query, question.frame, found.size_hw, stored_hw)
                 regions.append((name, Region(ids[name], query, self._turned(question.query, shrunk(decode(found), stored_hw)))))
         seed = zlib.crc32(str(target.key).encode())
         return Request(target, Regions(tuple(region for _, region in regions)), seed=seed), tuple(name for name, _ in regions)
@@ -131,11 +133,14 @@ class Views:
         png = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()  # lossless, so that a turn changes no pixel
         return Frame(frame.key, frame.t_ns, False, pixels.shape[:2], png)
 
-    def _check_aspect(self, question: Question, mask_hw: tuple[int, int], picture_hw: tuple[int, int]) -> None:
+    def _stored_hw(self, frame: Frame) -> tuple[int, int]:
+        return frame.size_hw[::-1] if self._turns(frame.key.view) else frame.size_hw
+
+    def _check_aspect(self, camera: str, index: int, mask_hw: tuple[int, int], picture_hw: tuple[int, int]) -> None:
         (height, width), (h, w) = mask_hw, picture_hw
         if abs(height * w - width * h) > _LOOSEST * width * h:
             raise BadInput(
-                f"take {self.take.uid}: masks of {question.query} are {width} x {height}, its picture {question.frame} is {w} x {h}; "
+                f"take {self.take.uid}: masks of {camera} are {width} x {height}, its picture {index} is {w} x {h}; "
                 "both must be stored in the same orientation, process the take again"
             )
 

@@ -107,11 +107,12 @@ def test_a_mask_smaller_than_a_pixel_of_the_picture_is_asked_for_all_the_same():
     assert np.argwhere(shrunk(mask, (540, 960))).tolist() == [[250, 500]]
 
 
-def test_a_picture_in_another_orientation_than_its_masks_is_refused(data):
+@pytest.mark.parametrize(("query", "target"), [(EXO, EGO), (EGO, EXO)])
+def test_a_picture_in_another_orientation_than_its_masks_is_refused(query, target, data):
     upright = np.zeros((960, 540, 3), np.uint8)
     cv2.imwrite(str(data.picture("take-1", EXO, 0)), upright)
     with pytest.raises(BadInput, match="masks of cam01 are 3840 x 2160, its picture 0 is 540 x 960; both must be stored in the same"):
-        Views(data, cup_take()).request(Question(EXO, EGO, 0, ("cup_0",)))
+        Views(data, cup_take()).request(Question(query, target, 0, ("cup_0",)))
 
 
 def test_missing_pictures_are_listed_by_camera(data):
