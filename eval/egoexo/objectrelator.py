@@ -27,6 +27,10 @@ from .data import DataRoot, Take, is_ego, natural
 from .metrics import midpoint_distance
 
 EGO_SHRINK, EXO_SHRINK = 2, 4  # how much smaller pictures are than masks
+CHOICES = (
+    "objectrelator: objects are asked for by their masks alone; ObjectRelator's script also says a sentence about each",
+    "objectrelator: all takes of the split are asked; ObjectRelator's script leaves out a list of 66",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from psalm_stream.eval.egoexo.data import DIRECTIONS, open_root, stored_rle
-from psalm_stream.eval.egoexo.objectrelator import totals
+from psalm_stream.eval.egoexo.objectrelator import CHOICES, totals
 from psalm_stream.eval.egoexo.predictions import write_predictions
 from psalm_stream.eval.egoexo.report import score_directions
 from psalm_stream.eval.egoexo.run import (
@@ -284,9 +284,11 @@ def test_the_command_evaluates_both_directions_with_their_remarks_and_the_scorer
     told = json.loads((out / "results.json").read_text())
     assert set(told["official"]) == set(told["objectrelator"]) == set(DIRECTIONS)
     assert told["method"]["confidence"]["seen_at_score"] == 0.5
-    assert told["remarks"] == ["fusion not used", "only the first 1 annotated frames of each take: not comparable"]
+    assert told["remarks"] == ["fusion not used", *CHOICES, "only the first 1 annotated frames of each take: not comparable"]
     for said in (shown.output, (out / "report.html").read_text()):
         assert "fusion not used" in said
+        assert "masks alone" in said
+        assert "a list of 66" in said
     assert (out / "pairs.csv").read_text().count("\n") == 1 + sum(told["official"][d]["frames"] for d in DIRECTIONS)
     assert "data:image/jpeg" in (out / "report.html").read_text()
     scored = command("score", "egoexo", root / "relations_val.json", out / "predictions.json", "--limit", 1, "--out", tmp_path / "scored")
@@ -311,7 +313,9 @@ def test_without_relations_predictions_are_made_and_not_scored(trapped, weights,
     assert shown.exit_code == 0, shown.output
     assert "cannot be scored" in shown.output
     assert set(json.loads((out / "predictions.json").read_text())) == {"ego-exo"}
-    assert json.loads((out / "results.json").read_text())["official"] == {}
+    told = json.loads((out / "results.json").read_text())
+    assert told["official"] == {}
+    assert not any("ObjectRelator" in remark for remark in told["remarks"])
 
 
 def test_predictions_of_others_are_refused_in_words_where_the_official_script_stops(root, tmp_path):

@@ -98,6 +98,7 @@ def eval_egoexo_command(
         settings = read_settings(**given)
         directions, protocols = _directions(direction), _protocols(protocol, upright_ego)
         from ...eval.egoexo.data import open_root
+        from ...eval.egoexo.objectrelator import CHOICES
         from ...eval.egoexo.run import Job, open_results, refuse_missing
 
         say = Console(quiet=quiet, highlight=False, emoji=False)
@@ -109,7 +110,8 @@ def eval_egoexo_command(
         _answer(job, protocols, model, say)
         told = {"root": str(root), "split": split, "takes": len(data.takes), "limit": limit, "directions": directions}
         small = "weights nano: the small model that is shipped for trying things out" if settings.weights == "nano" else ""
-        remarks = _remarks(data, [missing, small, *getattr(model, "remarks", ())], takes, limit)
+        theirs = CHOICES if "objectrelator" in protocols else ()
+        remarks = _remarks(data, [missing, small, *getattr(model, "remarks", ()), *theirs], takes, limit)
         _conclude(job, protocols, told, remarks, say)
 
 
