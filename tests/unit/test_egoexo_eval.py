@@ -317,6 +317,11 @@ def test_without_relations_predictions_are_made_and_not_scored(trapped, weights,
     assert told["official"] == {}
     assert not any("ObjectRelator" in remark for remark in told["remarks"])
 
+    (answers,) = (out / "answers").iterdir()
+    answers.write_text(answers.read_text().replace('"size":[270,480]', '"size":[270,481]'))
+    shown = command("eval", "egoexo", bare, "--out", out, "--allow-missing", "--direction", "ego-exo", "--weights", weights)
+    assert (shown.exit_code, "stops the official scorer" in shown.output) == (2, True)
+
 
 def test_predictions_of_others_are_refused_in_words_where_the_official_script_stops(root, tmp_path):
     write_predictions(tmp_path / "p.json", {"exo-ego": {}})

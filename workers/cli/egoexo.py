@@ -231,7 +231,7 @@ def _conclude(job: Job, protocols: Sequence[str], told: Mapping[str, Any], remar
 
 def _official(job: Job, say: Console) -> tuple[dict[str, Direction], list[float]]:
     """Write the prediction file, and score it where the truth allows."""
-    from ...eval.egoexo.predictions import write_predictions
+    from ...eval.egoexo.predictions import refuse_misfits, write_predictions
     from ...eval.egoexo.run import PREDICTIONS, predictions
 
     by_direction: dict[str, dict[str, object]] = {direction: {} for direction in job.directions}
@@ -243,7 +243,11 @@ def _official(job: Job, say: Console) -> tuple[dict[str, Direction], list[float]
             by_direction[direction][take.uid] = part
     with _writable(job.out):
         write_predictions(job.out / PREDICTIONS, by_direction)
-    return (_scored(job.data.takes, by_direction, say) if job.data.scorable else {}), ms
+    if job.data.scorable:
+        return _scored(job.data.takes, by_direction, say), ms
+    for direction, results in by_direction.items():
+        refuse_misfits(job.data.takes, results, direction)
+    return {}, ms
 
 
 @contextmanager
