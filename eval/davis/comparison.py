@@ -92,8 +92,9 @@ def compare(one: Path, two: Path) -> Comparison:
             raise BadInput(f"{one} is of {name} {values[0]}, {two} of {name} {values[1]}; compare results of one data set")
     first, second = ({s.name: s for s in r.sequences} for r in results)
     pairs = tuple(Pair(s, second[s.name]) for s in results[0].sequences if s.name in second)
+    pairs = tuple(pair for pair in pairs if pair.one.score.objects or pair.two.score.objects)  # of nothing there is nothing to compare
     if not pairs:
-        raise BadInput(f"{one} and {two} share no sequence: {', '.join(first)} there, {', '.join(second)} here")
+        raise BadInput(f"{one} and {two} share no sequence with an object: {', '.join(first)} there, {', '.join(second)} here")
     for pair in pairs:
         here, there = (f"{len(s.frames)} frames and {len(s.score.objects)} objects" for s in (pair.one, pair.two))
         if pair.one.frames != pair.two.frames or here != there:

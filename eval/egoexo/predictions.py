@@ -101,13 +101,17 @@ def _take_misfits(take: Take, masks: Mapping[str, Mapping[str, Mapping[str, Answ
         yield f"take {take.uid}: {len(masks)} objects, the truth has {len(take.masks)}; one without a pair of cameras is there as {{}}"
     if missing := [name for name in take.masks if name not in masks]:
         yield f"take {take.uid}: object {missing[0]} is missing"
-    for pair in pairs(take, direction):
-        by_frame = masks.get(pair.name, {}).get(pair.key)
+    strange = {name: by_pair for name, by_pair in masks.items() if not isinstance(by_pair, dict)}
+    for name, by_pair in strange.items():
+        yield f"take {take.uid}: {name} is a {type(by_pair).__name__}, expected an object of pairs QUERY_TARGET"
+    for pair in (pair for pair in pairs(take, direction) if pair.name in masks and pair.name not in strange):
+        by_frame = masks[pair.name].get(pair.key)
         if by_frame is None:
-            if pair.name in masks:
-                yield f"take {take.uid}: {pair.name} has no pair {pair.key}; every ego x exo pair is expected"
-            continue
-        yield from _pair_misfits(take, pair, by_frame)
+            yield f"take {take.uid}: {pair.name} has no pair {pair.key}; every ego x exo pair is expected"
+        elif not isinstance(by_frame, dict):
+            yield f"take {take.uid}: {pair.name} in {pair.key} is a {type(by_frame).__name__}, expected an object of answers by frame"
+        else:
+            yield from _pair_misfits(take, pair, by_frame)
 
 
 def _pair_misfits(take: Take, pair: Pair, by_frame: Mapping[str, Answer]) -> Iterator[str]:

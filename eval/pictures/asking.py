@@ -74,16 +74,27 @@ def askable(questions: Sequence[Question], asking: Asking) -> list[Question]:
 def done_before(path: Path, questions: Sequence[Question]) -> set[str]:
     """The questions that an earlier run answered into this file, picture by picture; what is left of others is taken out of the file.
 
-    A picture's regions are asked together, so they are answered together or not at all; the last line may have been cut off.
+    A picture's regions are asked together, so they are answered together or not at all; the last line may have been cut off, and what is
+    no answer is asked again.
     """
     if not path.exists():
         return set()
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    answered = {str(json.loads(line)["id"]) for line in lines}
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [(_answered_id(line), line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    answered = {name for name, _ in lines}
     half = {q.image for q in questions if q.id not in answered}
     whole = {q.id for q in questions if q.image not in half}
-    path.write_text("".join(line for line in lines if str(json.loads(line)["id"]) in whole), encoding="utf-8")
+    path.write_text("".join(line for name, line in lines if name in whole), encoding="utf-8")
     return whole
+
+
+def _answered_id(line: str) -> str | None:
+    """The question that a line answers; None for a line that is no answer, as a full disk or an editor leaves them."""
+    try:
+        entry = json.loads(line)
+        return str(entry["id"]) if "segmentation" in entry else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def ask(questions: Sequence[Question], asking: Asking, model: Looker) -> Iterator[Answered]:

@@ -35,7 +35,10 @@ class PanopticFiles:
 
     def ids(self, annotation: Mapping[str, Any]) -> np.ndarray:
         """The id map of one picture, int32 [H, W]. Raises BadInput."""
-        path = (self.folder or self.json.with_suffix("")) / annotation["file_name"]
+        name = annotation.get("file_name")
+        if not isinstance(name, str):
+            raise BadInput(f"{self.json}, picture {annotation['image_id']}: file_name is {name!r}, expected the name of its PNG")
+        path = (self.folder or self.json.with_suffix("")) / name
         try:
             with Image.open(path) as image:
                 return rgb_to_ids(np.array(image.convert("RGB")))

@@ -127,6 +127,14 @@ def test_a_picture_counts_as_done_when_all_of_its_questions_are_answered(tmp_pat
     assert done_before(tmp_path / "none.jsonl", questions) == set()
 
 
+@pytest.mark.parametrize("garbage", ["no JSON", "[]", "7", '{"id":"2"}', '{"segmentation":null}', "\x00\x00", ""])
+def test_a_line_that_is_no_answer_is_asked_again(garbage, tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(f'{{"id":"1","segmentation":null}}\n{garbage}\n')
+    assert done_before(path, [question("1", "a.png"), question("2", "b.png")]) == {"1"}
+    assert path.read_text() == '{"id":"1","segmentation":null}\n'
+
+
 # -- the drawn benchmark -----------------------------------------------------------------------------------------------
 
 

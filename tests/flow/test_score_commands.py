@@ -109,6 +109,7 @@ def spoilt(document, spoil):
         (lambda a: a["segments_info"][0].update(category_id=77), "segment 7 has the unknown category 77"),
         (lambda a: a["segments_info"][0].pop("id"), "expected segments_info with id and category_id"),
         (lambda a: a.update(file_name="b.png"), "b.png cannot be read"),
+        (lambda a: a.pop("file_name"), "picture 1: file_name is None, expected the name of its PNG"),
         (lambda a: a.pop("image_id"), "no annotations with image_id"),
     ],
 )

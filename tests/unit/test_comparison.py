@@ -7,6 +7,7 @@ from davis_folder import davis_2016, davis_2017
 from psalm_stream.eval.davis.comparison import compare, comparison_table, write_comparison
 from psalm_stream.eval.davis.evaluation import score_folder
 from psalm_stream.eval.davis.layout import open_davis
+from psalm_stream.eval.davis.metrics import average
 from psalm_stream.eval.davis.results import mask_path, read_results, write_results
 from psalm_stream.eval.davis.scorer_bench import copy_first_masks
 from psalm_stream.eval.davis.tracking import method_of
@@ -83,6 +84,15 @@ def test_a_sequence_that_only_one_has_is_left_out_and_named(copies, exact):
     assert ([pair.name for pair in found.pairs], found.unshared) == (["pair"], ("single",))
 
 
+def test_a_sequence_without_objects_is_left_out(copies, exact):
+    for folder in (copies, exact):
+        pair, single = read_results(folder).sequences
+        write_results(folder, replace(read_results(folder), sequences=(pair, replace(single, score=average([])))))
+    found = compare(copies, exact)
+    write_comparison(found, exact / "page.html", None)
+    assert [pair.name for pair in found.pairs] == ["pair"]
+
+
 def test_the_page_shows_both_masks_of_each_sequence(root, copies, exact, tmp_path):
     write_comparison(compare(copies, exact), tmp_path / "page.html", root)
     page = (tmp_path / "page.html").read_text()
@@ -108,7 +118,7 @@ def test_folders_of_the_same_name_are_told_apart_by_their_paths(copies, tmp_path
     ("change", "words"),
     [
         (lambda r: replace(r, dataset={**r.dataset, "set": "train"}), "is of set val, .* of set train; compare results of one data set"),
-        (lambda r: replace(r, sequences=()), "share no sequence: pair, single there"),
+        (lambda r: replace(r, sequences=()), "share no sequence with an object: pair, single there"),
         (
             lambda r: replace(r, sequences=tuple(replace(s, frames=s.frames[:4]) for s in r.sequences)),
             "pair has 6 frames and 2 objects in .*copies, 4 frames and 2 objects in .*; .* the same --limit",

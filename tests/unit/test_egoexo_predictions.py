@@ -96,6 +96,10 @@ CUP = ("take-1", "masks", "cup_0")
         (put({"pred_mask": predicted(EXO, *BOX, 0)["pred_mask"]}, *CUP, PAIR, "0"), "no confidence or pred_mask"),
         (put(predicted(EXO, *BOX, float("nan")), *CUP, PAIR, "0"), "confidence is nan, expected a number"),
         (put(None, *CUP, PAIR, "30"), "has no frame 30"),
+        (put([], *CUP, PAIR, "30"), "no confidence or pred_mask"),
+        (put([], *CUP), "take take-1: cup_0 is a list, expected an object of pairs QUERY_TARGET"),
+        (put(None, *CUP), "cup_0 is a NoneType, expected an object of pairs"),
+        (put([1, 2], *CUP, PAIR), "cup_0 in aria01_214-1_cam01 is a list, expected an object of answers by frame"),
     ],
 )
 def test_what_stops_the_official_scorer_is_one_message(spoil, problem, results):
