@@ -210,7 +210,9 @@ def read_results(folder: Path) -> Results | None:
             raise ValueError(f"its format is {body['format']}, expected {FORMAT}")
         return Results(body["dataset"], body["method"], tuple(map(_read_sequence, body["sequences"])))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path} is no results.json of this release ({error}); delete it, and score the folder again") from error
+        raise BadInput(
+            f"{path} is not a result of `eval davis` or `score davis` ({error}); name another folder, with --out or as RESULTS"
+        ) from error
 
 
 def _sequence_json(sequence: SequenceResult) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def test_results_come_back_as_they_were_written(data, copies):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 9}', '{"format": 1, "dataset": {}, "method": {}, "sequences": [{}]}'])
 def test_a_results_json_that_is_not_ours_is_refused(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(BadInput, match=r"results.json is no results.json of this release .*delete it"):
+    with pytest.raises(BadInput, match=r"results.json is not a result of `eval davis` or `score davis` .*name another folder, with --out"):
         read_results(tmp_path)
 
 
