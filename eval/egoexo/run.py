@@ -135,14 +135,21 @@ def refuse_missing(data: DataRoot, directions: Sequence[str], allow: bool) -> st
 # -- the official questions -------------------------------------------------------------------------------------------
 
 
+def answered(job: Job, take: Take) -> dict[Question, dict[str, Any]]:
+    """The kept answers to the questions about a take as they are now; one about other objects is of relations that have changed since."""
+    lines = {(line["query"], line["target"], line["frame"], tuple(line.get("names", ()))): line for line in read_lines(job.answers(take))}
+    asked = {q: (q.query, q.target, q.frame, q.names) for q in questions(take, job.directions)}
+    return {question: lines[key] for question, key in asked.items() if key in lines}
+
+
 def waiting(job: Job, take: Take) -> list[Question]:
     """The questions about a take that have no answer yet and can be asked: both pictures are there."""
-    done = {(line["query"], line["target"], line["frame"]) for line in read_lines(job.answers(take))}
+    done = answered(job, take)
     lacking = missing_pictures(job.data, take, job.directions)
     return [
         q
         for q in questions(take, job.directions)
-        if (q.query, q.target, q.frame) not in done and q.frame not in lacking.get(q.query, ()) and q.frame not in lacking.get(q.target, ())
+        if q not in done and q.frame not in lacking.get(q.query, ()) and q.frame not in lacking.get(q.target, ())
     ]
 
 
@@ -170,7 +177,7 @@ def _answered(views: Views, batch: Sequence[Question], model: Model) -> Iterator
             name: answer_json(encode(resized(views.restored(question.target, answer.mask), size_hw)), answer.confidence)
             for name, answer in zip(names, decide(request, found), strict=True)
         }
-        yield {"query": question.query, "target": question.target, "frame": question.frame, "ms": round(ms, 1), "objects": objects}
+        yield {**asdict(question), "ms": round(ms, 1), "objects": objects}
 
 
 def target_size(take: Take, camera: str) -> tuple[int, int]:
@@ -191,7 +198,7 @@ def predictions(job: Job, take: Take) -> tuple[dict[str, dict[str, object]], lis
     for question in questions(take, job.directions):
         empty = no_answer(target_size(take, question.target))
         answers |= {(name, f"{question.query}_{question.target}", question.frame): empty for name in question.names}
-    lines = read_lines(job.answers(take))
+    lines = answered(job, take).values()
     for line in lines:
         answers |= {(name, f"{line['query']}_{line['target']}", line["frame"]): answer for name, answer in line["objects"].items()}
     return {direction: take_json(take, direction, answers) for direction in job.directions}, [line["ms"] for line in lines]

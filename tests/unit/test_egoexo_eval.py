@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from psalm_stream.eval.egoexo.ask import questions
 from psalm_stream.eval.egoexo.data import DIRECTIONS, open_root, stored_rle
 from psalm_stream.eval.egoexo.objectrelator import CHOICES, totals
 from psalm_stream.eval.egoexo.predictions import write_predictions
@@ -214,6 +216,18 @@ def test_a_finished_evaluation_asks_nothing_again(root, tmp_path):
     job = job_of(root, tmp_path)
     assert still_to_do(job, job.data.takes[0], ("official",)) == 0
     assert still_to_do(job, job.data.takes[0], ("objectrelator",)) > 0
+
+
+def test_a_question_about_other_objects_than_before_is_asked_again(root, tmp_path):
+    run(job_of(root, tmp_path / "out"), Knowing())
+    job, fresh = job_of(root, tmp_path / "out"), job_of(root, tmp_path / "fresh")
+    (take,) = job.data.takes
+    left_out = questions(take, DIRECTIONS)[0].names[0]
+    fewer = replace(take, masks={name: cameras for name, cameras in take.masks.items() if name != left_out})
+    job, fresh = (replace(one, data=replace(one.data, takes=(fewer,))) for one in (job, fresh))
+    assert still_to_do(job, fewer, ("official",)) > 0
+    assert run(job, Knowing()) == run(fresh, Knowing())
+    assert still_to_do(job, fewer, ("official",)) == 0
 
 
 def test_batches_give_the_same_answers(root, tmp_path):
