@@ -1,6 +1,6 @@
 """`psalm-stream eval egoexo` and `psalm-stream score egoexo`: flags in, a progress bar, tables and a report out.
 
-What they do is in the eval package: egoexo_run.py asks the model, egoexo_report.py scores and writes, egoexo_page.py draws.
+What they do is in eval/egoexo: run.py asks the model, score.py scores, report.py writes, page.py draws.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`psalm-stream eval` and `psalm-stream score`: flags in, a progress bar, a table and a report out.
 
-What they do is in the eval package: evaluation.py runs and scores, report_page.py draws, comparison.py compares. Other data sets add their
-commands to the two groups from files of their own.
+What they do is in eval/davis: evaluation.py runs and scores, page.py draws, comparison.py compares. Other data sets add their commands
+to the two groups from files of their own.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def eval_davis_command(
     [bold]psalm-stream eval davis DAVIS --out streamed --bus kafka://127.0.0.1:9092[/]
 
     DIR gets SEQUENCE/00000.png ... (indexed PNGs, as they are submitted), the CSVs of the official scorer, results.json and report.html.
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on after the last sequence that was finished.
     """
     model_knobs = {
         "weights": weights,
