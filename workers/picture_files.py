@@ -30,6 +30,7 @@ from ..stream.paint import PALETTE, label_map, overlay
 from ..stream.sinks import write_label_map
 from .images import ImageJob, Segmented
 from .run import versions
+from .settings import mask_settings
 
 MASKS, OVERLAY, PANOPTIC, SEMANTIC = "masks", "overlay", "panoptic", "semantic"
 LINES, PANOPTIC_JSON, INSTANCES_JSON, RECORD = "masks.jsonl", "panoptic.json", "instances.json", "run.json"
@@ -56,7 +57,7 @@ def image_ids(job: ImageJob) -> dict[str, int]:
 def record_of(job: ImageJob, digest: str) -> dict[str, object]:
     """What it takes to run the job again and get the same results, as plain values."""
     asked = {"task": job.task, "generalized": job.generalized, **job.naming.said()}
-    return {"asked": asked, "settings": job.settings.model_dump(), "weights_digest": digest, "versions": versions()}
+    return {"asked": asked, "settings": mask_settings(job.settings), "weights_digest": digest, "versions": versions()}
 
 
 class PictureFiles:

@@ -28,7 +28,7 @@ from .answering import Model
 from .pipeline import Embedded
 from .prompt_flags import VIEW, VOID, Flag, check, prompts, read_ids
 from .run_files import RECORD, clear_results, open_sinks
-from .settings import Settings
+from .settings import Settings, mask_settings
 from .tally import Tally
 
 SESSION = "run"
@@ -178,7 +178,7 @@ def describe(job: Job, model: Model) -> dict[str, object]:
         "limit": job.limit,
         "prompts": list(dict.fromkeys(flag.said for flag in job.flags)),
         "oracle": job.oracle and str(job.oracle),
-        "settings": job.settings.model_dump(),
+        "settings": mask_settings(job.settings),
         "weights_digest": model.digest,
         "versions": versions(),
         "machine": platform.machine(),

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ..stream.errors import BadConfig
 
 PREFIX = "PSALM_"
+MODEL_KNOBS = ("weights", "device", "dtype", "threads", "official_rounding", "sampled_regions", "batch_size")
+MASK_KNOBS = (*MODEL_KNOBS, "policy", "motion", "max_skew_s", "max_lag_s")
 NOT_KNOBS = frozenset({"PSALM_GOLDEN", "PSALM_DAVIS"})  # folders of the tests: recorded tensors, annotated sequences
 
 
@@ -55,6 +57,11 @@ def read_settings(**flags: object) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise BadConfig("; ".join(_in_words(problem, flags) for problem in error.errors())) from error
+
+
+def mask_settings(settings: Settings) -> dict[str, object]:
+    """The knobs that masks depend on, as plain values. No connection is among them: its address may hold a password."""
+    return settings.model_dump(include=set(MASK_KNOBS))
 
 
 def refuse_unknown_variables() -> None:

@@ -21,10 +21,8 @@ from ...stream.types import Frame, MaskFrame, Prompt, Proposals, Request
 from ...workers.answering import Model
 from ...workers.pipeline import Embedded
 from ...workers.run import SESSION, versions
-from ...workers.settings import Settings
+from ...workers.settings import Settings, mask_settings
 from .layout import DavisSequence, first_mask_prompt, ids_of
-
-KNOBS = ("weights", "policy", "motion", "device", "dtype", "threads", "official_rounding", "sampled_regions")
 
 Tracker = Callable[[DavisSequence], Iterator[tuple[Frame, MaskFrame]]]
 
@@ -43,7 +41,7 @@ def method_of(settings: Settings, weights_digest: str) -> dict[str, object]:
     """How masks are made in this process, as plain values: all it takes to make them again."""
     import torch
 
-    return settings.model_dump(include=set(KNOBS)) | {
+    return mask_settings(settings) | {
         "weights_digest": weights_digest,
         "versions": versions(),
         "machine": platform.machine(),

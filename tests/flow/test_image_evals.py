@@ -203,6 +203,15 @@ def test_the_commands_answer_and_score_every_question(evaluate, benchmark, what,
     assert json.loads((out / "scores.json").read_text())["corrected"]["samples"] == len(questions)
 
 
+def test_the_record_of_an_evaluation_holds_no_password(evaluate, monkeypatch):
+    monkeypatch.setenv("PSALM_REDIS", "redis://worker:hush-hush@localhost:6379/0")
+    code, said, out = evaluate("refcoco", "--limit", "1")
+    assert code == 0, said
+    record = (out / "run.json").read_text()
+    assert '"weights": "nano"' in record
+    assert "hush-hush" not in record
+
+
 def test_an_interrupted_evaluation_goes_on_to_the_same_answers(evaluate):
     _, whole, out = evaluate("interactive")
     predictions = (out / "predictions.jsonl").read_text()

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...stream.errors import BadConfig
-from ..settings import Settings, read_settings
+from ..settings import MODEL_KNOBS, Settings, read_settings
 from .console import INTERRUPTED, clean_errors, knob
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ...eval.egoexo.run import Job
     from ..answering import Model
 
-MODEL_KNOBS = ("weights", "device", "dtype", "threads", "official_rounding", "sampled_regions", "batch_size")
 BOTH = "both"
 
 Names = Annotated[

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...stream.errors import BadConfig
-from ..settings import Settings, read_settings
+from ..settings import Settings, mask_settings, read_settings
 from .console import INTERRUPTED, clean_errors, knob
 from .images import NANO_NOTE
 from .score_images import referring_json, show_referring
@@ -166,7 +166,7 @@ def _evaluate(path: Path, asking: Asking, out_dir: Path, limit: int | None, sett
     model = load_model(settings)
     remarks = tuple(getattr(model, "remarks", ()))
     asked = {"questions": path.name, "prompt": asking.prompt, "generalized": asking.generalized, "limit": limit}
-    _begin(out_dir, {"asked": asked, "settings": settings.model_dump(), "weights_digest": model.digest, "versions": versions()})
+    _begin(out_dir, {"asked": asked, "settings": mask_settings(settings), "weights_digest": model.digest, "versions": versions()})
     predictions = out_dir / PREDICTIONS
     done = done_before(predictions, questions)
     try:
