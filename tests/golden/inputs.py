@@ -99,10 +99,15 @@ def picture(case: Case, name: str, ours: list[np.ndarray]) -> Found:
     return {f"picture:{name}": (np.stack(ours), np.stack(recorded))} if recorded else {}
 
 
+def is_fragile(told: dict, margins: list[float]) -> bool:
+    """Whether a JSON entry, or how near its logits come to an attention mask's threshold, says that later layers may move."""
+    return bool(told.get("fragile")) or min(margins, default=FRAGILE_MARGIN) < FRAGILE_MARGIN
+
+
 def fragile_names(prefix: str, told: dict, traced: Trace) -> list[str]:
     """Patterns of everything behind the first attention mask that some |logit| is too near to; [] when none is."""
     margin = told.get("attn_mask_margin") or [near.value for near in traced.found["json:attn_mask_margin"]]
-    if min(margin) >= FRAGILE_MARGIN and not told.get("fragile"):
+    if not is_fragile(told, margin):
         return []
     layer = next(i for i, m in enumerate(margin) if m < FRAGILE_MARGIN or m == min(margin))
     later = [f"{prefix}dec.l{level}.*" for level in range(layer + 1, len(margin) + 1)]

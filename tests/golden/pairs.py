@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from inputs import condition_of, fragile_json, fragile_names, picture, prompt_tensors, region_inputs, stacked_masks, text_of
@@ -16,7 +18,6 @@ from torch import Tensor
 from traces import Question, Trace, trace
 from walk import Case, Found, Near, few, load_case, pixels, sizes
 
-LOCATION_SLACK = 1 / 180  # a box's middle moved by one pixel, over the smallest diagonal
 SHAPE_SLACK = 0.02  # of outlines of some hundred pixels, three are another's when one pixel of a mask is
 
 
@@ -26,9 +27,7 @@ def view_case(case: Case, segmenter: Segmenter) -> tuple[Found, list[str]]:
     loose: list[str] = []
     for n, sample in enumerate(case.told["samples"]):
         prefix, side = f"s{n}.", sizes()["image_size"]
-        masks = case.bits(f"{prefix}in.vp_region_masks")
-        if f"{prefix}vp_mask_original.{sample['ids'][0]}" in case.tensors:
-            masks = stacked_masks([case.bits(f"{prefix}vp_mask_original.{i}").numpy() for i in sample["ids"]])
+        masks = stacked_masks(masks_of(case, n, "vp_mask_original"))
         asked = pair_of_images(case, segmenter, prefix, sample, (pixels(sample["image"]), pixels(sample["vp_image"]), masks))
         traced, values = asked
         where = preprocess.geometry((sample["height"], sample["width"]), side)
@@ -52,11 +51,24 @@ def view_case(case: Case, segmenter: Segmenter) -> tuple[Found, list[str]]:
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def truth_of(case: Case, sample: int) -> np.ndarray:
-    """The true masks of a sample, bool [K, H, W]; the evaluation runs do not record them, but are about the same pictures and objects."""
+def masks_of(case: Case, sample: int, kind: str) -> list[np.ndarray]:
+    """The masks of a sample's objects as stored, bool [H, W] each. kind: `gt`, or `vp_mask_original`, those of the other view.
+
+    The evaluation runs do not record them, but are about the same pictures and objects.
+    """
     recorded = load_case(case.name.replace("objectrelator_eval", "egoexo"))
     assert [s["ids"] for s in recorded.told["samples"]] == [s["ids"] for s in case.told["samples"]]
-    return np.stack([recorded.bits(f"s{sample}.gt.{i}").numpy() for i in case.told["samples"][sample]["ids"]])
+    return [recorded.bits(f"s{sample}.{kind}.{i}").numpy() for i in case.told["samples"][sample]["ids"]]
+
+
+def truth_of(case: Case, sample: int) -> np.ndarray:
+    """The true masks of a sample, bool [K, H, W]."""
+    return np.stack(masks_of(case, sample, "gt"))
+
+
+def location_slack(size_hw: tuple[int, ...]) -> float:
+    """A box's middle moved by one pixel, over the picture's diagonal."""
+    return 1 / math.hypot(*size_hw)
 
 
 def sample_score(case: Case, sample: int, masks: Tensor, scores: Tensor) -> SampleScore:
@@ -83,7 +95,7 @@ def object_metrics(case: Case, sample: int, found: Found) -> list[dict]:
                 "iou": near(jaccard(true, shown), few(true.size) / (true | shown).sum()),
                 "shape_acc": near(measured.shape, SHAPE_SLACK),
                 "existence": measured.existence,
-                "location": near(measured.location, LOCATION_SLACK),
+                "location": near(measured.location, location_slack(true.shape)),
                 "iou_unfused": near(jaccard(true, picked), few(true.size) / (true | picked).sum()),
             }
         )
@@ -98,7 +110,7 @@ def printed_totals(case: Case, found: Found) -> dict:
     slack = sum(few(truth_of(case, n).size) for n in range(count)) / sum(score.union for score in scores)
     return {
         "TOTAL IOU": near(total.iou, slack),
-        "TOTAL LOCATION SCORE": near(total.location, LOCATION_SLACK),
+        "TOTAL LOCATION SCORE": near(total.location, max(location_slack(truth_of(case, n).shape[1:]) for n in range(count))),
         "TOTAL SHAPE ACC": near(total.shape, SHAPE_SLACK),
         "TOTAL EXISTENCE ACC": total.existence,
         "total frames": float(total.samples),

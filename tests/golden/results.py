@@ -69,7 +69,6 @@ def referring_results(case: Case, refer_logits: Tensor, mask_logits: Tensor, whe
     above = int((scores > GENERALIZED_SCORE).sum())
     return {
         "out.scores": scores[order],
-        "out.topk_query_index": order,
         "out.masks_packed": postprocess.binary_masks(mask_logits, where, order),
         "out.top1.pred_packed": best,
         "out.gref_0.6.pred_packed": several,

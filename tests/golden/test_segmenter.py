@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from inputs import RADII, condition_of
+from inputs import RADII, condition_of, is_fragile
 from psalm_stream.eval.pictures.referring_files import Question
 from psalm_stream.eval.pictures.referring_metrics import overlap, score
 from psalm_stream.eval.pictures.referring_scores import score_answers
@@ -22,7 +23,7 @@ from psalm_stream.stream.rle import encode
 from psalm_stream.stream.types import Frame, FrameKey, Proposals, Region, Regions, Request
 from results import in_order_of
 from torch import Tensor
-from walk import FRAGILE, FRAGILE_MARGIN, GOLDEN, SCORE, Case, case_names, few, load_case, sizes, unpack
+from walk import FRAGILE, GOLDEN, SCORE, Case, case_names, few, load_case, sizes, unpack
 
 TASKS = {name: str(load_case(name).told.get("task")) for name in case_names()}
 CATEGORIES = [name for name, task in TASKS.items() if task in ("panoptic", "instance")]
@@ -67,15 +68,55 @@ def recorded_points(case: Case) -> Tensor:
     return points_from_indices(case.bits("in.region_masks.0"), case.tensors["rng.region_point_index"])
 
 
-def assert_scores(found: np.ndarray, recorded: Tensor) -> None:
+def moves(case: Case) -> bool:
+    """Whether another order of summation may move the results of a case of one image."""
+    return is_fragile(case.told, case.told.get("attn_mask_margin", []))
+
+
+def assert_scores(found: np.ndarray, case: Case) -> None:
+    recorded = case.tensors["out.scores"]
     assert found.shape == recorded.shape
-    assert np.abs(found - recorded.numpy()).max() <= SCORE * recorded.abs().max()
+    assert np.abs(found - recorded.numpy()).max() <= (FRAGILE if moves(case) else SCORE) * recorded.abs().max()
 
 
 def assert_masks(found: np.ndarray, case: Case) -> None:
     recorded = unpack(case.tensors["out.masks_packed"], case.told["out_masks_shape"]).numpy()
     assert found.shape == recorded.shape
-    assert (found != recorded).sum() <= few(found.size)
+    assert (found != recorded).sum() <= few(found.size, loose=moves(case))
+
+
+def assert_same_pixels(found: Tensor, recorded: Tensor, case: Case) -> None:
+    assert found.shape == recorded.shape
+    assert (found != recorded).sum() <= few(found.numel(), loose=moves(case))
+
+
+def holds(claim: Callable[..., None], *arguments: object) -> bool:
+    """Whether an assertion passes."""
+    try:
+        claim(*arguments)
+    except AssertionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("told", "pixels", "score", "fits"),
+    [
+        ({"fragile": False, "attn_mask_margin": [1e-2, 6e-5]}, 1, 0.5, True),
+        ({"fragile": False, "attn_mask_margin": [1e-2, 6e-5]}, 40, 0.505, False),
+        ({"fragile": True}, 40, 0.505, True),
+        ({"attn_mask_margin": [1e-2, 4e-5]}, 40, 0.505, True),
+        ({"fragile": True}, 60, 0.52, False),
+    ],
+)
+def test_a_fragile_case_may_be_off_by_more_and_no_other(told: dict, pixels: int, score: float, fits: bool) -> None:
+    recorded = {"out.scores": torch.tensor([0.5]), "out.masks_packed": torch.zeros(1250, dtype=torch.uint8)}
+    case = Case("panoptic_x", {"out_masks_shape": [1, 100, 100], **told}, recorded)
+    found = torch.zeros(1, 100, 100, dtype=torch.bool)
+    found.view(-1)[:pixels] = True
+    assert holds(assert_scores, np.array([score], np.float32), case) == fits
+    assert holds(assert_masks, found.numpy(), case) == fits
+    assert holds(assert_same_pixels, found, torch.zeros_like(found), case) == fits
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
@@ -86,7 +127,7 @@ def test_categories_asked_of_the_service_score_as_recorded(name: str, segmenter:
     categories = len(proposals.scores)
     if TASKS[name] == "panoptic":
         pairs = pairs[torch.tensor(case.told["is_thing"]).bool()[pairs % categories]]
-    assert_scores(proposals.scores[pairs % categories, pairs // categories], case.tensors["out.scores"])
+    assert_scores(proposals.scores[pairs % categories, pairs // categories], case)
     assert_masks(proposals.masks((pairs // categories).tolist()), case)
 
 
@@ -95,7 +136,7 @@ def test_sentences_asked_of_the_service_score_as_recorded(name: str, segmenter: 
     case = load_case(name)
     proposals = answer(segmenter, request_of(case))
     order = in_order_of(torch.arange(proposals.scores.shape[1]), case.tensors["out.topk_query_index"])
-    assert_scores(proposals.scores[0][order], case.tensors["out.scores"])
+    assert_scores(proposals.scores[0][order], case)
     assert_masks(proposals.masks(order.tolist()), case)
 
 
@@ -104,16 +145,11 @@ def looked(segmenter: Segmenter, case: Case) -> Findings:
     return Segmenter(segmenter.network, segmenter.tokenizer, segmenter.digest).look([request_of(case)])[0]
 
 
-def assert_same_pixels(found: Tensor, recorded: Tensor) -> None:
-    assert found.shape == recorded.shape
-    assert (found != recorded).sum() <= few(found.numel())
-
-
 @pytest.mark.parametrize("name", [name for name in CATEGORIES if TASKS[name] == "panoptic"])
 def test_categories_looked_for_part_the_picture_as_recorded(name: str, segmenter: Segmenter) -> None:
     case = load_case(name)
     found = looked(segmenter, case).panoptic([bool(thing) for thing in case.told["is_thing"]])
-    assert_same_pixels(found.ids, case.tensors["out.panoptic_seg"])
+    assert_same_pixels(found.ids, case.tensors["out.panoptic_seg"], case)
     segments = [{"id": s.id, "isthing": s.is_thing, "category_id": s.label} for s in found.segments]
     assert segments == case.told["segments_info"]
     assert all(PANOPTIC_SCORE < s.score <= 1 for s in found.segments)
@@ -123,7 +159,7 @@ def test_categories_looked_for_part_the_picture_as_recorded(name: str, segmenter
 def test_categories_looked_for_give_every_pixel_the_recorded_one(name: str, segmenter: Segmenter) -> None:
     case = load_case(name)
     numbers = looked(segmenter, case).semantic("source" if TASKS[name] == "panoptic" else "padded")
-    assert_same_pixels(numbers, case.tensors["out.sem_seg_argmax"].long())
+    assert_same_pixels(numbers, case.tensors["out.sem_seg_argmax"].long(), case)
 
 
 @pytest.mark.parametrize("name", CATEGORIES)
@@ -132,7 +168,7 @@ def test_categories_looked_for_give_the_recorded_instances(name: str, segmenter:
     things = [bool(thing) for thing in case.told["is_thing"]] if TASKS[name] == "panoptic" else None
     found, pairs = looked(segmenter, case).instances(things), case.tensors["out.topk_flat_index_before_thing_filter"]
     order = in_order_of(found.queries * len(case.told["is_thing"]) + found.labels, pairs)
-    assert_scores(found.scores[order].numpy(), case.tensors["out.scores"])
+    assert_scores(found.scores[order].numpy(), case)
     assert_masks(found.masks[order].numpy(), case)
 
 
@@ -140,7 +176,7 @@ def test_categories_looked_for_give_the_recorded_instances(name: str, segmenter:
 def test_a_sentence_looked_for_generally_means_the_recorded_pixels(name: str, segmenter: Segmenter) -> None:
     case = load_case(name)
     recorded = unpack(case.tensors["out.gref_0.6.pred_packed"], case.told["out_masks_shape"][1:])
-    assert_same_pixels(looked(segmenter, case).referred("official"), recorded)
+    assert_same_pixels(looked(segmenter, case).referred("official"), recorded, case)
 
 
 @pytest.mark.parametrize("name", SENTENCES)
@@ -168,7 +204,7 @@ def test_regions_are_scored_as_recorded_against_the_official_truth(name: str) ->
 def test_regions_asked_of_the_service_score_as_recorded_when_pooled_at_the_recorded_points(name: str, segmenter: Segmenter) -> None:
     case = load_case(name)
     proposals = answer(segmenter, request_of(case), recorded_points(case))
-    assert_scores(proposals.scores.T, case.tensors["out.scores"])
+    assert_scores(proposals.scores.T, case)
     assert_masks(proposals.masks(range(proposals.scores.shape[1])), case)
 
 
@@ -183,10 +219,10 @@ def test_regions_pooled_at_seeded_points_score_the_same_twice_and_otherwise_than
 
 def every_request() -> list[tuple[Request, float]]:
     """All requests of the folder, with what their scores may differ by when another order of summation answers them."""
-    asked = [(request_of(load_case(name)), load_case(name).told["attn_mask_margin"]) for name in (*CATEGORIES, *SENTENCES, *REGIONS)]
+    asked = [(request_of(load_case(name)), load_case(name).told) for name in (*CATEGORIES, *SENTENCES, *REGIONS)]
     for case in map(load_case, PAIRS):
-        asked += [(pair_request(case, n), sample["attn_mask_margin"]) for n, sample in enumerate(case.told["samples"])]
-    return [(request, FRAGILE if min(margins) < FRAGILE_MARGIN else BATCH_TOLERANCE) for request, margins in asked]
+        asked += [(pair_request(case, n), sample) for n, sample in enumerate(case.told["samples"])]
+    return [(request, FRAGILE if is_fragile(told, told["attn_mask_margin"]) else BATCH_TOLERANCE) for request, told in asked]
 
 
 def test_a_batch_of_mixed_requests_is_answered_as_each_request_alone(golden: Path, segmenter: Segmenter) -> None:

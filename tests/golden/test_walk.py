@@ -61,6 +61,15 @@ def test_behind_a_fragile_layer_more_is_allowed() -> None:
     assert not walk(a_case(), found, ["mid.*"]).problems
 
 
+def test_a_folder_that_is_named_and_holds_no_golden_data_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("walk.GOLDEN", tmp_path)
+    monkeypatch.delenv("PSALM_GOLDEN", raising=False)
+    assert case_names() == []
+    monkeypatch.setenv("PSALM_GOLDEN", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"PSALM_GOLDEN is .*index\.json"):
+        case_names()
+
+
 def test_the_constants_of_preprocessing_are_the_recorded_ones(golden: Path) -> None:
     constants = [preprocess.PIXEL_MEAN, preprocess.PIXEL_STD, preprocess.PAD_VALUE]
     assert constants == [tuple(sizes()["pixel_mean"]), tuple(sizes()["pixel_std"]), sizes()["pad_value"]]
