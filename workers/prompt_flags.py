@@ -40,7 +40,10 @@ FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One object as one flag names it. said: the flag and its text, for messages; void: pixels of its mask file that say 255."""
+    """One object as one flag names it.
+
+    said: the flag and its text, for messages; file: its mask file, empty for other shapes; void: pixels of that file that say 255.
+    """
 
     said: str
     frame: int
@@ -48,6 +51,7 @@ class Flag:
     shape: Shape
     void: int = 0
     view: str = VIEW
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def _mask_file(told: _Text) -> Iterator[Flag]:
             "save it as an indexed PNG whose value is the object's id"
         )
     for object_id in named:
-        yield Flag(said, frame, object_id, Mask(rle.encode(ids == object_id)), int((ids == VOID).sum()), told.view)
+        yield Flag(said, frame, object_id, Mask(rle.encode(ids == object_id)), int((ids == VOID).sum()), told.view, path)
 
 
 def read_ids(path: str | Path) -> np.ndarray:

@@ -5,6 +5,7 @@ What is written stays readable whenever a run stops. The folder is run_files.py'
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -32,7 +33,10 @@ from .settings import Settings, mask_settings
 from .tally import Tally
 
 SESSION = "run"
-LIBRARIES = ("psalm-stream", "torch", "transformers", "numpy", "opencv-python-headless", "av")
+LIBRARIES = (
+    *("psalm-stream", "torch", "transformers", "tokenizers", "safetensors"),
+    *("numpy", "scipy", "opencv-python-headless", "pillow", "av", "pycocotools"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ def run(job: Job, source: Source | Views, model: Model, rules: Rules, tally: Tal
     embedded = Embedded(model, rules, job.settings)
     clear_results(job.out, [view.name for view in job.views])
     tally.views.update({view.name: Tally() for view in job.views})
+    files = digests(job)
     began = time.perf_counter()
     stopped_by = None
     try:
@@ -162,10 +167,17 @@ def run(job: Job, source: Source | Views, model: Model, rules: Rules, tally: Tal
         stopped_by = f"{type(error).__name__}: {error}".rstrip(": ")
         raise
     finally:
-        record = describe(job, model) | tally.as_json() | {"seconds": round(time.perf_counter() - began, 3), "stopped_by": stopped_by}
+        ending = {"seconds": round(time.perf_counter() - began, 3), "stopped_by": stopped_by}
+        record = describe(job, model) | {"files_sha256": files} | tally.as_json() | ending
         for view, counts in tally.views.items():
             record["views"][view] |= counts.as_json()
         (job.out / RECORD).write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+def digests(job: Job) -> dict[str, str]:
+    """SHA-256 of every file a job reads, by its path as given: inputs and mask prompts. Folders, URLs and cameras have none."""
+    paths = [job.url, *(view.url for view in job.views), *(flag.file for flag in job.flags)]
+    return {path: _sha256(path) for path in dict.fromkeys(paths) if os.path.isfile(path)}  # Path.is_file raises for a long URL
 
 
 def describe(job: Job, model: Model) -> dict[str, object]:
@@ -190,6 +202,11 @@ def describe(job: Job, model: Model) -> dict[str, object]:
 def versions() -> dict[str, str]:
     """Of Python and of the libraries that masks depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _by_view(source: Source | Views) -> Mapping[str, Source]:
