@@ -62,8 +62,9 @@ class MaskConfig:
 class Extras:
     """Inputs PSALM lacks, all off at the released size.
 
-    mask_prior: one more query per region token, started from the carried mask of its object, and a small convolution that refines that
-    mask. detail_pooling: region tokens also see stride-8 features pooled inside the mask and in a ring around it.
+    They are three. mask_prior brings two: the carried mask of an object, from which one more query per region token starts, and the
+    likeness of each pixel's colour to the remembered object's; a small convolution refines the mask with both. detail_pooling brings the
+    third: region tokens also see stride-8 features pooled inside the mask and in a ring around it.
     """
 
     mask_prior: bool = False

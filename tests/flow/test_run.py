@@ -292,6 +292,12 @@ def test_inspecting_a_checkpoint_that_fits_says_so(checkpoint):
     assert "fits" in result.output
 
 
+def test_inspecting_nano_names_the_three_inputs_psalm_lacks():
+    said = " ".join(psalm_stream("weights", "inspect", "nano").output.split())
+    assert "inputs PSALM lacks" in said
+    assert all(words in said for words in ("carried mask", "likeness of colours", "ring around it"))
+
+
 def test_inspecting_a_checkpoint_that_does_not_fit_exits_with_1(checkpoint, tmp_path):
     from safetensors.torch import load_file, save_file
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 weights_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+
+EXTRA_INPUTS = {
+    "mask_prior": "an object's carried mask, and the likeness of colours to it",
+    "ring_detail": "detail in a mask and in a ring around it",
+}
 
 
 def main() -> None:
@@ -105,16 +111,19 @@ def _inspection_table(found: Inspection) -> Table:
     table.add_row("parameters", f"{found.parameters:,}")
     table.add_row("digest", found.digest)
     fusion = [f"ObjectRelator's fusion, predictor.fuse_model.* ({len(found.fusion)} tensors)"] if found.fusion else []
-    parts = (("extra, not in PSALM", _by_part(found.extras)), ("not used", _by_part(found.unused) + fusion), ("note", found.notes))
+    extras, unused = _by_part(found.extras, EXTRA_INPUTS), _by_part(found.unused) + fusion
+    parts = (("inputs PSALM lacks", extras), ("not used", unused), ("note", found.notes))
     for name, values in parts:
         if values:
             table.add_row(name, escape("\n".join(values)))
     return table
 
 
-def _by_part(tensors: list[str]) -> list[str]:
-    """Tensor names, counted by the part of the model they belong to."""
-    return [f"{part}.* ({count} tensors)" for part, count in Counter(name.partition(".")[0] for name in tensors).items()]
+def _by_part(tensors: list[str], means: Mapping[str, str] | None = None) -> list[str]:
+    """Tensor names, counted by the part of the model they belong to. means: what a part is, in words."""
+    counts = Counter(name.partition(".")[0] for name in tensors)
+    said = {part: f": {words}" for part, words in (means or {}).items()}
+    return [f"{part}.* ({count} tensors){said.get(part, '')}" for part, count in counts.items()]
 
 
 # In the order of --help
