@@ -16,6 +16,7 @@ from psalm_stream.stream.kafka_topics import create_topics
 from psalm_stream.stream.reader import MaskReader
 from psalm_stream.stream.sources import open_source
 from psalm_stream.stream.types import MaskFrame
+from psalm_stream.stream.views import View, open_views
 from psalm_stream.workers.demo import draw
 from psalm_stream.workers.prompt_flags import PromptFlags, prompts
 from psalm_stream.workers.run import SESSION
@@ -32,8 +33,12 @@ def clip(tmp_path_factory):
     video, mask = draw(folder)
     asked = [PROGRAM, "run", str(video), "--out", str(folder / "out"), "--mask", str(mask), "--limit", str(FRAMES), "--threads", "1"]
     subprocess.run([*asked, "--no-overlay", "--quiet"], check=True)
-    lines = (folder / "out" / "masks.jsonl").read_text().splitlines()
-    return video, mask, [digest(mask_frame_from_json(json.loads(line))) for line in lines]
+    return video, mask, digests_in(folder / "out")
+
+
+def digests_in(results):
+    lines = (results / "masks.jsonl").read_text().splitlines()
+    return [digest(mask_frame_from_json(json.loads(line))) for line in lines]
 
 
 class Workers:
@@ -57,11 +62,13 @@ class Workers:
 
     def send(self, session, video, mask):
         """The clip as a source sends it, its prompt before its first frame."""
-        asked = prompts(PromptFlags(masks=(str(mask),)).parse(), session)
-        producer = self.cluster.producer()
         with open_source(str(video), session=session, limit=FRAMES) as frames:
-            for message in (*asked, *frames):
-                producer.send(self.cluster.topic("frames"), pack(message), session.encode(), headers(kind_of(message)))
+            self.send_all(session, [*prompts(PromptFlags(masks=(str(mask),)).parse(), session), *frames])
+
+    def send_all(self, session, messages):
+        producer = self.cluster.producer()
+        for message in messages:
+            producer.send(self.cluster.topic("frames"), pack(message), session.encode(), headers(kind_of(message)))
         producer.flush()
         producer.abandon()
 
@@ -93,6 +100,20 @@ def test_one_worker_gives_the_masks_of_run(workers, clip):
     assert [digest(masks) for masks in workers.wait_for(SESSION, FRAMES)] == expected
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(60) == 0
+
+
+def test_two_views_of_a_scene_get_the_masks_of_run(workers, tmp_path):
+    subprocess.run([sys.executable, "-m", "psalm_stream.eval.two_cameras", tmp_path, "--frames", str(FRAMES)], check=True)
+    views, named = [View(name, str(tmp_path / f"{name}.mp4")) for name in ("ego", "exo")], (f"ego/{tmp_path / 'first.png'}",)
+    asked = [PROGRAM, "run", *(f"--view={view.name}={view.url}" for view in views), "--mask", *named, "--out", str(tmp_path / "out")]
+    subprocess.run([*asked, "--threads", "1", "--no-overlay", "--quiet"], check=True)
+    with open_views(views, session=SESSION) as frames:
+        workers.send_all(SESSION, [*prompts(PromptFlags(masks=named).parse(("ego", "exo")), SESSION), *frames])
+    workers.start()
+    found = workers.wait_for(SESSION, 2 * FRAMES)
+    for view in views:
+        assert [digest(masks) for masks in found if masks.key.view == view.name] == digests_in(tmp_path / "out" / view.name)
+    assert {o.object_id for masks in found if masks.key.view == "exo" for o in masks.objects} == {1, 2, 3, 4}
 
 
 def test_two_workers_one_of_which_joins_late_and_one_leaves_early_give_the_masks_of_run(workers, clip):
