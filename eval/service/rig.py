@@ -1,4 +1,5 @@
-"""What the measurements on a real Kafka and a real Redis share: topics of their own, the way into them, CPU by process, the machine.
+"""What the measurements on a real Kafka and a real Redis share: topics of their own, the way into them, CPU by process, bytes written, the
+machine.
 
 The measurements are cost.py, throughput.py and soak.py; the servers are workers/dev.py's.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -23,6 +25,7 @@ import psutil
 from rich.table import Table
 
 from ...stream.bus import MASKS
+from ...stream.errors import BadConfig
 from ...stream.kafka_client import Cluster, open_cluster
 from ...stream.kafka_sources import SourceLog
 from ...stream.kafka_tail import Tail
@@ -30,10 +33,11 @@ from ...stream.kafka_topics import create_topics
 from ...stream.types import Frame, Prompt
 from ...stream.wanted import Position
 from ...workers.dev import DevServers
-from ...workers.dev_server import guard
+from ...workers.dev_server import ask, guard
 from ...workers.publishing import BATCH_ITEMS
 
 VIEW = "main"
+INFO_BYTES = 512  # of the answer, of which the figure is at the beginning
 END_S = 30.0  # for a process that was told to end; a worker has 25 s for its turn
 
 
@@ -64,6 +68,12 @@ class Rig:
         """The servers' processes."""
         return {"broker": self.servers.kafka.pid, "redis": self.servers.redis.pid}
 
+    @property
+    def written(self) -> dict[str, int]:
+        """Bytes so far: sent to Redis by all its clients, and in the broker's logs, those of its own topics too."""
+        logs = self.servers.kafka.folder.glob("data/*/*.log")
+        return {"redis": redis_input_bytes(self.servers.redis.port), "broker": sum(log.stat().st_size for log in logs)}
+
     def answers(self) -> Tail:
         """All committed answers, from the first on."""
         return Tail(self.cluster, MASKS)
@@ -93,6 +103,14 @@ def fed(cluster: Cluster, session: str) -> Iterator[Callable[[Sequence[Prompt | 
 def cpu_s(pid: int) -> float:
     """CPU seconds a process has used, user and system, all its threads. Linux: by the process's own clock; /proc counts in 10 ms."""
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def redis_input_bytes(port: int) -> int:
+    """What clients have sent to the Redis on a local port since it started. Raises BadConfig."""
+    said = ask(port, b"INFO stats\r\n", size=INFO_BYTES)
+    if not (found := re.search(rb"total_net_input_bytes:(\d+)\r", said)):
+        raise BadConfig(f"the Redis on port {port} said {said[:60]!r}, expected its total_net_input_bytes; start it without a password")
+    return int(found[1])
 
 
 class WorkerProcess:

@@ -57,13 +57,17 @@ PARTS = {
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What one run measured. latency_s: per frame; cpu_s: by process, while they were answered; stage_ms: of the worker, mean a frame."""
+    """What one run measured.
+
+    latency_s: per frame; cpu_s: by process, while they were answered; stage_ms: of the worker, mean a frame; written_bytes: by server.
+    """
 
     frames: int
     seconds: float
     latency_s: tuple[float, ...]
     cpu_s: dict[str, float]
     stage_ms: dict[str, float]
+    written_bytes: dict[str, int]
 
     def latency_ms(self, share: float) -> float:
         """The latency that `share` (0..1) of the frames do not exceed."""
@@ -72,6 +76,10 @@ class Flow:
     def cpu_ms(self, process: str) -> float:
         """CPU milliseconds a frame of one process."""
         return 1e3 * self.cpu_s[process] / self.frames
+
+    def written_kb(self, server: str) -> float:
+        """Kilobytes (of 1000 bytes) a frame that a server was given to keep."""
+        return self.written_bytes[server] / self.frames / 1e3
 
     @property
     def rate(self) -> float:
@@ -101,7 +109,7 @@ def run(servers: DevServers, load: Load, advance: Callable[[], None], profile: P
             stack.callback(_end, process, guard(process.pid))
             pids[name] = process.pid
         _take(answers, load.warm_up * len(load.sessions), lambda _: None)
-        before, began_s, latency_s, stages = _used(pids), time.time(), [], []
+        written, before, began_s, latency_s, stages = rig.written, _used(pids), time.time(), [], []
 
         def take(answer: MaskFrame) -> None:
             latency_s.append(time.time() - answer.t_ns / 1e9)
@@ -113,8 +121,9 @@ def run(servers: DevServers, load: Load, advance: Callable[[], None], profile: P
         _take(answers, load.frames_each * len(load.sessions), take)
         seconds, after = time.time() - began_s, _used(pids)
         used_s = {name: after[name] - before[name] for name in pids}
+        written = {server: now - written[server] for server, now in rig.written.items()}
         stage_ms = {stage: float(np.mean([ms[stage] for ms in stages])) for stage in stages[0]}
-        return Flow(len(latency_s), seconds, tuple(latency_s), used_s, stage_ms)
+        return Flow(len(latency_s), seconds, tuple(latency_s), used_s, stage_ms, written)
 
 
 def _take(answers: Tail, count: int, take: Callable[[MaskFrame], None]) -> None:
@@ -162,6 +171,9 @@ def show(flows: dict[str, list[Flow]], console: Console) -> None:
     table.add_section()
     line("frames/s per core of the worker", lambda f: 1e3 / f.cpu_ms("worker"))
     line("frames/s per core of all but the subscriber", lambda f: 1e3 / sum(f.cpu_ms(p) for p in service))
+    table.add_section()
+    line("written to Redis, kB a frame", lambda f: f.written_kb("redis"))
+    line("in the broker's logs, kB a frame", lambda f: f.written_kb("broker"))
     table.add_section()
     for stage in next(iter(flows.values()))[0].stage_ms:
         line(f"  in the worker: {stage}, ms a frame", lambda f, stage=stage: f.stage_ms[stage], 2)

@@ -40,7 +40,10 @@ def test_every_frame_of_a_load_is_measured_once(servers, console, tmp_path, rate
     assert min(flow.latency_s) > 0
     assert all(flow.cpu_ms(process) > 0 for process in ("worker", "source", "broker", "redis", "subscriber"))
     assert flow.stage_ms.keys() >= {"decode", "plan", "model", "settle"}
+    assert 90 < flow.written_kb("broker") < 200  # the picture, the answer, positions; no state, which is for every 50th frame
+    assert 20 < flow.written_kb("redis") < 400  # a state with at most three pictures, once a turn, of whatever number of frames
     show({"once": [flow]}, console)
+    assert "written to Redis, kB a frame" in console.export_text()
     if rate is None:
         show_profile(profile, 12, console)
         assert all(seconds > 0 and calls > 0 for seconds, calls in parts_of(profile).values()), parts_of(profile)

@@ -66,9 +66,10 @@ def test_answers_are_the_same_when_every_digest_is(digests, same):
 
 
 def test_a_latency_is_not_exceeded_by_its_share_of_frames():
-    flow = Flow(100, 2.0, tuple(n / 1000 for n in range(101)), {"worker": 0.5}, {})
+    flow = Flow(100, 2.0, tuple(n / 1000 for n in range(101)), {"worker": 0.5}, {}, {"redis": 250_000})
     assert (flow.latency_ms(0.5), flow.latency_ms(0.95)) == pytest.approx((50, 95))
     assert (flow.rate, flow.cpu_ms("worker")) == (50, 5)
+    assert flow.written_kb("redis") == pytest.approx(2.5)
 
 
 def test_pictures_have_the_size_asked_for():
