@@ -4,7 +4,7 @@
 
 Every stream loops a drawn clip at `--rate` frames a second; workers take turns in dying, by SIGTERM or SIGKILL, and are started again at
 once. At the end every record of `frames` must have exactly one answer in `masks`, in order (verdict.py). Lag and resident memory
-are sampled to samples.csv; memory is compared between workers of the same age.
+are sampled to samples.csv and judged by steady.py: memory between workers of one age and within a life, lag by what has come meanwhile.
 """
 
 from __future__ import annotations
@@ -35,38 +35,13 @@ from ...workers.demo import draw
 from ...workers.dev import DevServers
 from ...workers.prompt_flags import PromptFlags, prompts
 from .rig import VIEW, Rig, WorkerProcess, fed, machine, plain_table
+from .steady import AGES_S, MAX_LAG_S, Finding, Sample, at_age, judge_lag, judge_memory
 from .verdict import Verdict, judge_log
 
 WORKERS = 2
 SAMPLE_S = 5.0
-MAX_LAG_S = 30.0  # of a frame, after which it is answered late, without masks
 DRAIN_S = 300.0  # for the last answers, after the last frame
-AGES_S = (30, 60, 110, 230)  # of a worker, at which its memory is compared; of two workers each lives for 240 s
 BLOCKS = " ▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The service at one moment. t_s: since the start; rss_mb: resident memory by process, age_s: of the workers."""
-
-    t_s: float
-    accepted: int
-    answered: int
-    rss_mb: dict[str, float]
-    age_s: dict[str, float]
-
-    @property
-    def lag(self) -> int:
-        """Records behind."""
-        return self.accepted - self.answered
-
-
-def at_age(samples: Sequence[Sample], age_s: float) -> list[float]:
-    """Resident megabytes of each worker life when it was `age_s` old, in the order of the lives; lives that were shorter are left out."""
-    found = []
-    for before, after in pairwise(samples):
-        found += [after.rss_mb[worker] for worker, age in after.age_s.items() if before.age_s.get(worker, age_s) < age_s <= age]
-    return found
 
 
 def sparkline(values: Sequence[float], width: int = 60) -> str:
@@ -227,6 +202,13 @@ def show(samples: Sequence[Sample], deaths: Sequence[str], found: Verdict, conso
     console.print(memory)
 
 
+def judged(plan: Plan, samples: Sequence[Sample], found: Verdict) -> list[Finding]:
+    """Answers, memory and lag against what they must be."""
+    wrong = f"{found.lost} lost, {found.doubled} doubled, {found.unasked} to nothing, {found.disordered} out of order"
+    answers = Finding(f"answers: {wrong}, of {found.accepted} records", found.good)
+    return [answers, *judge_memory(samples), *judge_lag(samples, plan.streams * plan.rate)]
+
+
 def _four(values: Sequence[float]) -> list[str]:
     return [f"{value:.0f}" for value in (values[0], values[-1], min(values), max(values))]
 
@@ -260,7 +242,7 @@ def soak_command(
     weights: Annotated[str, typer.Option(help="Checkpoint folder or hub id; nano is the shipped one.")] = "nano",
     out: Annotated[Path, typer.Option(help="Where samples.csv goes.")] = Path("out/soak"),
 ) -> None:
-    """Play streams while workers die in turn; fails when an answer is lost, doubled, out of order, or to nothing."""
+    """Play streams while workers die in turn; fails when an answer is lost, doubled, out of order or to nothing, or memory or lag grows."""
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(streams, 60 * minutes, rate, WORKERS, every, weights)
@@ -282,7 +264,10 @@ def soak_command(
     console.print(machine())
     show(samples, deaths, found, console)
     console.print(f"wrote {out / 'samples.csv'}")
-    if not found.good:
+    findings = judged(plan, samples, found)
+    for finding in findings:
+        console.print(str(finding), soft_wrap=True)
+    if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
 

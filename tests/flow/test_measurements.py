@@ -6,7 +6,7 @@ from psalm_stream.eval.service.cost import read_clip as read_cost_clip
 from psalm_stream.eval.service.cost import show as show_cost
 from psalm_stream.eval.service.load import Load, pictures
 from psalm_stream.eval.service.rig import Rig
-from psalm_stream.eval.service.soak import Plan, read_clip, soak, write_samples
+from psalm_stream.eval.service.soak import Plan, judged, read_clip, soak, write_samples
 from psalm_stream.eval.service.soak import show as show_soak
 from psalm_stream.eval.service.throughput import parts_of, run, show, show_profile
 from psalm_stream.eval.service.verdict import judge_log
@@ -59,6 +59,7 @@ def test_a_short_soak_with_a_worker_killed_loses_nothing(servers, console, tmp_p
     assert verdict.good
     assert verdict.accepted == samples[-1].accepted == samples[-1].answered == 2 + 2 * (7 + 1)
     assert samples[-1].rss_mb.keys() >= {"broker", "redis"}
+    assert [finding.said for finding in judged(plan, samples, verdict) if not finding.good] == []
     write_samples(samples, tmp_path / "samples.csv")
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == len(samples) + 1
     show_soak(samples, deaths, verdict, console)

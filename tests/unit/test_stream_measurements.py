@@ -1,4 +1,4 @@
-"""What the measurements of the service compute from what they saw: eval/service/cost.py, stream_throughput.py, soak.py, verdict.py."""
+"""What the measurements of the service compute from what they saw: eval/service/cost.py, throughput.py, soak.py, steady.py, verdict.py."""
 
 import os
 import signal
@@ -9,7 +9,8 @@ import pytest
 from psalm_stream.eval.service.cost import Mark, Pair, cpu_ms, first_turn
 from psalm_stream.eval.service.load import SIZE_HW, pictures
 from psalm_stream.eval.service.rig import cpu_s, spread
-from psalm_stream.eval.service.soak import Sample, at_age, death, looped, sparkline
+from psalm_stream.eval.service.soak import Plan, death, judged, looped, sparkline
+from psalm_stream.eval.service.steady import Sample, at_age, judge_lag, judge_memory, lives
 from psalm_stream.eval.service.throughput import Flow
 from psalm_stream.eval.service.verdict import judge, name_of
 from psalm_stream.stream.bus import Record
@@ -122,6 +123,71 @@ def test_memory_is_compared_at_one_age_of_every_life():
     assert at_age(samples, 8) == [205, 225]
     assert at_age(samples, 14) == [210]
     assert at_age(samples, 60) == []
+
+
+def run_of(lives_of, memory, life_s=240, step_s=5):
+    """Samples of one worker that is started again every life_s; memory(number of its life, age) in MB."""
+    return [
+        Sample(t, 0, 0, {"worker 0": memory(t // life_s, t % life_s)}, {"worker 0": t % life_s})
+        for t in range(0, lives_of * life_s, step_s)
+    ]
+
+
+def bad(findings):
+    return [finding.said.partition(":")[0] for finding in findings if not finding.good]
+
+
+def test_a_life_ends_where_a_worker_is_younger_than_before():
+    assert lives(run_of(2, lambda life, age: 100 * life + age, life_s=10)) == [[(0, 0), (5, 5)], [(0, 100), (5, 105)]]
+
+
+def test_memory_that_is_noisy_is_flat():
+    findings = judge_memory(run_of(5, lambda life, age: (939 + 30 * (-1) ** life) if age > 20 else 300))
+    assert len(findings) == 4 + 5  # ages, and lives
+    assert bad(findings) == []
+
+
+def test_a_leak_within_a_life_fails():
+    assert bad(judge_memory(run_of(2, lambda life, age: 900 + age))) == ["life 1, 110 s to 235 s", "life 2, 110 s to 235 s"]
+
+
+def test_memory_that_grows_from_life_to_life_fails_at_every_age():
+    said = [f"worker at {age} s, first life to last" for age in (30, 60, 110, 230)]
+    assert bad(judge_memory(run_of(5, lambda life, age: 900 + 30 * life))) == said
+
+
+def test_memory_of_a_run_without_two_lives_is_not_judged():
+    (finding,) = judge_memory(run_of(1, lambda life, age: 900 + 9 * age, life_s=30))
+    assert finding.good
+    assert "memory not judged" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("lag", "wrong"),
+    [
+        (lambda n: 4, []),
+        (lambda n: 120 if n % 20 == 0 else 4, []),  # after each death
+        (lambda n: 121 if n == 7 else 4, ["lag at most"]),
+        (lambda n: n / 2, ["lag in the last quarter, median"]),
+        (lambda n: 2 * n, ["lag at most", "lag in the last quarter, median"]),
+    ],
+    ids=["steady", "after deaths", "once too much", "growing", "growing fast"],
+)
+def test_lag_is_bounded_by_what_comes_in_some_seconds(lag, wrong):
+    samples = [Sample(5 * n, 1000, 1000 - lag(n), {}, {}) for n in range(100)]
+    assert bad(judge_lag(samples, records_s=4)) == wrong
+
+
+def test_a_soak_is_judged_by_answers_memory_and_lag():
+    plan, samples = Plan(4, 60, 1, 2, 120, "nano"), [Sample(0, 41, 0, {}, {})]
+    good, lost = judge([("s", "a")], [("s", "a")]), judge([("s", "a")], [])
+    assert bad(judged(plan, samples, good)) == ["lag in the last quarter, median"]
+    assert bad(judged(plan, samples, lost)) == ["answers", "lag in the last quarter, median"]
+    assert any("memory" in str(finding) for finding in judged(plan, samples, lost))
+
+
+def test_a_short_run_is_judged_by_its_last_sample():
+    assert bad(judge_lag([Sample(0, 41, 0, {}, {})], records_s=4)) == ["lag in the last quarter, median"]
 
 
 @pytest.mark.parametrize(
