@@ -235,7 +235,7 @@ class Run:
 
     def finish(self, patience_s: float = PATIENCE_S) -> Verdict:
         """Wait for the answer to every record, as long as some come; then nobody is left to answer, and all that is committed counts."""
-        records = self._records()
+        records = self.records()
         if len(records) != self.accepted:
             raise Stalled(f"topic frames holds {len(records)} committed records, {self.accepted} were accepted")
         expected = undisturbed(records, self.partitions)
@@ -265,7 +265,7 @@ class Run:
         found = [checkpoint == dying[partition] for partition, _, checkpoint in later if partition in dying]
         return found[0] if found else None
 
-    def _records(self) -> tuple[Record, ...]:
+    def records(self) -> tuple[Record, ...]:
         """The committed records of `frames`."""
         frames = [TopicPartition(self.cluster.topic(FRAMES), p) for p in range(self.partitions)]
         with closing(self.cluster.consumer()) as reader:

@@ -5,17 +5,16 @@ Each line is a story told on a Run; what it draws by lot (turns, hits, places, p
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 
-from ground import PATIENCE_S, SPAWN, Run, Worker
-from psalm_stream.stream.bus import FRAMES
-from psalm_stream.stream.kafka_client import Cluster, headers
+from ground import PATIENCE_S, SPAWN, Run, Stalled, Worker
 from redis import Redis
-from story import IDLE_FROM, LATER, Entry, Verdict, story
+from sources import publish, publish_until_killed, transactions
+from story import IDLE_FROM, LATER, Verdict, story
 from worker import Fault
 
 STAGES = {
@@ -30,6 +29,7 @@ STAGES = {
     "committed": "after commit, before memory",
 }
 ONCE_A_TURN = ("ready", "begun", "flushed", "offsets", "committed")
+OF_A_SOURCE = ("begun", "sent", "flushed", "committing", "committed")  # its frames, then its position, are sent and flushed
 HALF_LATER = LATER + 8
 ENDED_S = 10.0  # a transaction of that many seconds is ended by the broker before its owner is resumed
 BROKER_BACK_S = 180.0  # 6 s on a quiet machine, more than 60 when ten others want its two cores
@@ -194,47 +194,25 @@ def broker_killed(run: Run) -> Verdict:
 
 
 def source_killed(run: Run) -> Verdict:
-    """A source dies with a transaction open; its heir sends again what was not committed, and a worker dies as well."""
-    told = story()
-    committed, lost = run.rng.randint(5, 20), run.rng.randint(1, 10)
+    """A source dies in a transaction, or after one; its heir goes on from the positions in the log, and a worker dies as well."""
+    told = transactions(run.rng)
     doomed = run.start(fault(run, run.rng.choice(list(STAGES))))
-    source = SPAWN.Process(target=send_and_die, args=(run.cluster, told[:committed], told[committed : committed + lost]), daemon=True)
+    here, there = SPAWN.Pipe()
+    dying = fault(run, run.rng.choice(OF_A_SOURCE), latest=12)
+    source = SPAWN.Process(target=publish_until_killed, args=(run.cluster, told, dying, there), daemon=True)
     source.start()
-    run.until(lambda: source.exitcode == -signal.SIGKILL, "the death of the source")
-    heir = transactional(run.cluster)
-    send_committed(heir, run.cluster, told[committed:])
-    heir.abandon()
-    run.accepted = len(told)
+    run.until(lambda: source.exitcode is not None, "the death of the source")
+    if source.exitcode != -signal.SIGKILL or not here.poll():
+        raise Stalled(f"the source ended with exit code {source.exitcode}, expected it killed {STAGES[dying.point]}, time {dying.hit}")
+    publish(run.cluster, told)
+    run.accepted = sum(map(len, told))
+    published = sorted(((record.key, record.data) for record in run.records()), key=itemgetter(0))
+    if published != sorted(((session, data) for entries in told for session, _, data in entries), key=itemgetter(0)):
+        raise AssertionError(f"topic frames holds {len(published)} committed records, which are not the {run.accepted} that were sent")
     run.hit(doomed)
+    run.events.clear()  # it may have died long before the source's heir came: how soon another answers says nothing
     run.start(slot=place_of(run, doomed))
     return run.finish()
-
-
-def send_and_die(cluster: Cluster, committed: tuple[Entry, ...], uncommitted: tuple[Entry, ...]) -> None:
-    """The life of a source, in a process of its own."""
-    producer = transactional(cluster)
-    send_committed(producer, cluster, committed)
-    producer.begin_transaction()
-    send(producer, cluster, uncommitted)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def transactional(cluster: Cluster) -> object:
-    producer = cluster.producer(transactional_id=f"{cluster.prefix}source", transaction_timeout_ms=10_000)
-    producer.init_transactions()
-    return producer
-
-
-def send_committed(producer: object, cluster: Cluster, entries: tuple[Entry, ...]) -> None:
-    producer.begin_transaction()
-    send(producer, cluster, entries)
-    producer.commit_transaction()
-
-
-def send(producer: object, cluster: Cluster, entries: tuple[Entry, ...]) -> None:
-    for key, kind, data in entries:
-        producer.send(cluster.topic(FRAMES), data, key.encode(), headers(kind))
-    producer.flush(30)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from psalm_stream.workers.settings import Settings
 from scene import DriftSegmenter, frames, mask_prompt
 
 Entry = tuple[str, str, bytes]  # session, kind, packed
+NO_RECORD = b"\xc1 no record"
 IDLE_FROM, LATER = 15, 48  # between them session `door` is idle
 
 
@@ -45,7 +46,7 @@ def story() -> tuple[Entry, ...]:
     told: list[Entry] = []
     for index, four in enumerate(zip(hall, garage, kitchen, yard, strict=True)):
         told += [entry(message) for message in (*before.get(index, ()), *four)]
-        told += [("yard", Kind.FRAME, b"\xc1 no record")] if index == 9 else []
+        told += [("yard", Kind.FRAME, NO_RECORD)] if index == 9 else []
     return tuple(told)
 
 
