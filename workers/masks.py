@@ -22,6 +22,7 @@ from ..stream.types import MaskFrame, Notice, NoticeKind, ObjectMask
 from .mask_files import LINES, MASKS, Files, Pictures
 
 SETTLED_S = 2.0  # nothing for so long after a session has ended: it has ended for good
+LOOK_S = 0.3  # between two looks whether to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,16 @@ def start_of(text: str) -> str | int:
     return int(text)
 
 
-def subscribe(cluster: Cluster, wanted: Subscription, counts: Counts, tell: Callable[[Answer], None], note: Callable[[str], None]) -> None:
-    """Hand every answer on, after it was written, and count it; `note` takes what a user should know beside that.
+def subscribe(
+    cluster: Cluster,
+    wanted: Subscription,
+    counts: Counts,
+    tell: Callable[[Answer], None],
+    note: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Hand every answer on, after it was written, and count it, until there is no more or `stopped`; `note` takes what a user should know
+    beside that.
 
     What is written stays readable whenever this stops. An answer that cannot be read is noted and passed over. Raises BadConfig for a
     session nobody knows, and what MaskReader raises.
@@ -97,7 +106,7 @@ def subscribe(cluster: Cluster, wanted: Subscription, counts: Counts, tell: Call
         counts.offset = reader.offset
         pictures_of = partial(Pictures, cluster, wanted.session)
         files = stack.enter_context(closing(Files(pictures_of, wanted.view, wanted.out, wanted.overlay, note)))
-        for answer in _answers(cluster, reader, wanted, note):
+        for answer in _answers(cluster, reader, wanted, note, stopped):
             if isinstance(answer, MaskFrame):
                 files.write(answer)
                 counts.gone = files.gone
@@ -106,21 +115,27 @@ def subscribe(cluster: Cluster, wanted: Subscription, counts: Counts, tell: Call
         counts.offset = reader.offset
 
 
-def _answers(cluster: Cluster, reader: MaskReader, wanted: Subscription, note: Callable[[str], None]) -> Iterator[Answer]:
+def _answers(
+    cluster: Cluster, reader: MaskReader, wanted: Subscription, note: Callable[[str], None], stopped: Callable[[], bool]
+) -> Iterator[Answer]:
     """The wanted answers. Followed, a session is over when it was ended and nothing comes after that."""
-    until = time.monotonic() + wanted.wait_s
+    heard = time.monotonic()
+    until = heard + wanted.wait_s
     views: set[str] = set()
     ended = answered = False
     while not reader.ended:
-        answer = reader.read(SETTLED_S)
-        if answer is None and ended:
+        answer = reader.read(LOOK_S)
+        if answer is None and ended and time.monotonic() > heard + SETTLED_S:
             return
         if answer is not None:
+            heard = time.monotonic()
             ended = isinstance(answer, Notice) and answer.kind == NoticeKind.ENDED and answer.view is None
             views |= {answer.key.view} if isinstance(answer, MaskFrame) else set()
             if concerns(answer, wanted.view):
                 answered = True
                 yield answer
+        if stopped():
+            return
         if not answered and time.monotonic() > until:
             _refuse_unknown(cluster, wanted, views, note)
             answered = True  # said once

@@ -5,7 +5,8 @@ Commands are in the modules beside this one; only they print.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
@@ -27,6 +28,29 @@ def knob(name: str, metavar: str | None = None) -> typer.models.OptionInfo:
     default = "unset" if field.default in ("", None) else field.default
     text = f"{escape(field.description)}. [dim]\\[default: {default}; env: {PREFIX}{name.upper()}][/]"
     return typer.Option(f"--{name.replace('_', '-')}", help=text, metavar=metavar, show_default=False)
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM asked the command to end, to be looked at between two steps; asked again, KeyboardInterrupt is raised.
+
+    For commands that read Kafka: an exception in the middle of kafka-python 3.0.12 can leave a lock of it behind, and its close waiting.
+    """
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    heard = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

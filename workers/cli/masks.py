@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from ..settings import read_settings
-from .console import INTERRUPTED, clean_errors, err, knob, out
+from .console import INTERRUPTED, asked_to_stop, clean_errors, err, knob, out
 
 if TYPE_CHECKING:
     from ...stream.reader import Answer
@@ -62,16 +62,14 @@ def masks_command(
         cluster = open_cluster(settings.kafka, settings.kafka_properties or None, settings.topic_prefix)
         wanted.refuse_misfits(overwrite)
         counts = Counts()
-        stopped = False
-        try:
-            with _screen(counts, wanted, as_json) as tell:
-                subscribe(cluster, wanted, counts, tell, _note)
-        except KeyboardInterrupt:
-            stopped = True
-        finally:
-            if counts.seconds:
-                _summary(counts, wanted, stopped)
-        if stopped and not follow:
+        with asked_to_stop() as stopped:
+            try:
+                with _screen(counts, wanted, as_json) as tell:
+                    subscribe(cluster, wanted, counts, tell, _note, stopped)
+            finally:
+                if counts.seconds:
+                    _summary(counts, wanted, stopped())
+        if stopped() and not follow:
             raise typer.Exit(INTERRUPTED)
 
 
