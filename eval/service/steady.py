@@ -59,6 +59,8 @@ def lives(samples: Sequence[Sample]) -> list[list[tuple[float, float]]]:
     current: dict[str, list[tuple[float, float]]] = {}
     for sample in samples:
         for worker, age_s in sample.age_s.items():
+            if not sample.rss_mb[worker]:  # it has just ended
+                continue
             if worker not in current or age_s < current[worker][-1][0]:
                 current[worker] = []
                 found.append(current[worker])

@@ -138,7 +138,11 @@ def bad(findings):
 
 
 def test_a_life_ends_where_a_worker_is_younger_than_before():
-    assert lives(run_of(2, lambda life, age: 100 * life + age, life_s=10)) == [[(0, 0), (5, 5)], [(0, 100), (5, 105)]]
+    assert lives(run_of(2, lambda life, age: 100 * life + 100 + age, life_s=10)) == [[(0, 100), (5, 105)], [(0, 200), (5, 205)]]
+
+
+def test_a_worker_that_has_just_ended_needs_nothing_and_that_does_not_count():
+    assert lives(run_of(1, lambda life, age: 0 if age == 10 else 900, life_s=15)) == [[(0, 900), (5, 900)]]
 
 
 def test_memory_that_is_noisy_is_flat():
