@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -25,6 +24,7 @@ from ...stream.errors import BadInput, BadRecord, PsalmStreamError
 from ...stream.rle import decode
 from ...stream.types import FrameKey, MaskFrame, Rle
 from ...workers.run_files import LINES
+from ..davis.metrics import jaccard
 from .rig import plain_table
 
 ALIKE_IOU = 0.999
@@ -55,9 +55,7 @@ def iou(one: Rle | None, other: Rle | None) -> float:
         return 1.0
     if one is None or other is None:
         return 0.0
-    first, second = decode(one), decode(other)
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 1.0
+    return jaccard(decode(one), decode(other))
 
 
 def pair_frame(one: MaskFrame, other: MaskFrame) -> FramePair:

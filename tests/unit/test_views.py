@@ -87,8 +87,9 @@ def some_source(live):
     return Source(25.0, None, (8, 8), live, iter(()), lambda: None)
 
 
-def test_views_that_are_all_files_are_read_together():
-    refuse_live({str(n): some_source(live=False) for n in range(2)})
+def test_views_that_are_all_files_are_read_together(folder):
+    with open_views([View("ego", folder("a", 2)), View("exo", folder("b", 2))], session="s") as views:
+        assert [(frame.key.view, frame.key.index) for frame in views] == [("ego", 0), ("exo", 0), ("ego", 1), ("exo", 1)]
 
 
 @pytest.mark.parametrize("other", [True, False])
